@@ -1,0 +1,153 @@
+"""Reading pictures and arrays from files that nobody vouches for.
+
+Every reader refuses what is too large before it decodes it, never runs code from a file, and turns whatever the decoder
+throws into one line that names the file.
+"""
+
+import io
+import math
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from diffusionmtl.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
+MAX_PIXELS = 150_000_000
+_ARRAY_BYTES_PER_PIXEL = 32
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a photograph as uint8 RGB [H W 3], upright (EXIF orientation applied).
+
+    Grey, RGBA (over black is not assumed: alpha is dropped), palette and 16-bit pictures are converted.
+
+    Raises:
+        UserError: the file is missing, not an image, truncated, or has more than `max_pixels` pixels.
+    """
+    picture = _decode(path, max_pixels)
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        return np.repeat(_wide_grey_to_uint8(np.asarray(picture))[..., None], 3, axis=2)
+    return np.asarray(picture.convert("RGB"))
+
+
+def read_label_picture(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a label picture without touching its numbers: palette indices stay indices, 16 bits stay 16 bits.
+
+    Returns:
+        [H W] or [H W 3]; uint8, uint16 or int32. A two-colour PNG gives 0 and 255.
+
+    Raises:
+        UserError: as `read_image`; also for a lossy JPEG, which cannot hold class indices.
+    """
+    picture = _decode(path, max_pixels)
+    if picture.format == "JPEG":
+        raise UserError(f"{path}: a JPEG cannot hold labels, its numbers are approximate; save it as PNG")
+    if picture.mode == "1":
+        picture = picture.convert("L")
+    if picture.mode in ("LA", "RGBA", "PA"):
+        picture = picture.convert({"LA": "L", "RGBA": "RGB", "PA": "P"}[picture.mode])
+    return np.asarray(picture)
+
+
+def read_array(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a `.npy` array of plain numbers without unpickling anything.
+
+    Raises:
+        UserError: the file is missing, damaged, holds Python objects, or claims more data than the file has or the
+            limit allows.
+    """
+    limit = max_pixels * _ARRAY_BYTES_PER_PIXEL
+    try:
+        with path.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            if version == (1, 0):
+                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            else:
+                shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+            size = math.prod(shape) * dtype.itemsize
+            left = os.fstat(stream.fileno()).st_size - stream.tell()
+            if dtype.hasobject or dtype.kind not in "biuf":
+                raise UserError(f"{path}: holds {dtype}, not plain numbers; save it with a numeric dtype")
+            if size > limit:
+                raise UserError(f"{path}: {shape} is larger than the limit of {max_pixels:,} pixels")
+            if size > left:
+                raise UserError(f"{path}: truncated, its header promises {size:,} bytes and {left:,} are there")
+            stream.seek(0)
+            return np.load(stream, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        raise UserError(f"{path}: not a readable .npy array ({_one_line(error)})") from error
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that its name never shows half of it: a new file beside it, flushed, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: np.ndarray) -> Path:
+    """Write a `.npy` file atomically and return its path."""
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    write_bytes_atomically(path, stream.getvalue())
+    return path
+
+
+def write_picture(path: Path, pixels: np.ndarray, palette: np.ndarray | None = None) -> None:
+    """Write uint8 [H W], uint8 [H W 3] or uint16 [H W] as PNG, atomically; `palette` [n 3] makes it a palette PNG."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    if palette is not None:
+        picture = picture.convert("L") if picture.mode != "L" else picture
+        picture.putpalette(palette.astype(np.uint8).tobytes())
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    write_bytes_atomically(path, stream.getvalue())
+
+
+def _decode(path: Path, max_pixels: int) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own bomb limit is lower than ours and only warns below twice its size; ours is the one that rules.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(path, formats=("JPEG", "PNG", "WEBP", "TIFF"))
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise UserError(
+                    f"{path}: {width}x{height} pixels is more than the limit of {max_pixels:,}; "
+                    "resize it or raise --max-pixels"
+                )
+            picture.load()
+        return picture
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, an image file was expected") from None
+    except Exception as error:  # Pillow's decoders throw whatever their parser threw
+        raise UserError(f"{path}: not a readable image ({_one_line(error)}); replace or remove it") from error
+
+
+def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:
+    if grey.dtype == np.uint16 or grey.max(initial=0) > 255:
+        grey = grey.astype(np.float32) / 257.0
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:160]

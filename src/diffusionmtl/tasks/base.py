@@ -1,0 +1,194 @@
+"""What every task kind must say about itself.
+
+A kind is one file: a label type with its geometric rules, a meter with its metrics, and the `Task` that says how a label
+is read and written, what the network must output for it, the loss, what the output means, how sure it is and how it is
+drawn. Nothing else in the package asks which kind a task is.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+import torchmetrics
+from jaxtyping import Bool, Float, Shaped, UInt8
+from torch import Tensor
+
+from diffusionmtl import colour
+from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.labels import LabelMap, ValidMap
+
+
+class Meter(torchmetrics.Metric):
+    """Accumulates one task's metrics over a data set; sums over processes are torchmetrics' business."""
+
+    full_state_update = False
+
+    @abstractmethod
+    def update(
+        self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"]
+    ) -> None:
+        """Add n images: `Task.activate`d outputs, labels and where they count."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Every figure under a name that carries its protocol, `mIoU@pooled` for instance; NaN where undefined."""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One dense output that a network is to predict.
+
+    Attributes:
+        name: what the user calls it; also the folder of its labels.
+        weight: its factor in the objective.
+    """
+
+    name: str
+    weight: float = 1.0
+
+    kind: ClassVar[str]
+    label_type: ClassVar[type[LabelMap]]
+    suffixes: ClassVar[tuple[str, ...]]
+    headline: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+    unit: ClassVar[str]
+    spread_unit: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """C_t, the channels of the raw output."""
+
+    @abstractmethod
+    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
+        """Read and check a label file: the label [C H W] and where it means something [1 H W].
+
+        Raises:
+            UserError: the file is unreadable or holds values that this task cannot have.
+        """
+
+    @abstractmethod
+    def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
+        """Write a value so that `read` gives it back; `stem` is the path without suffix. Returns the files written."""
+
+    @abstractmethod
+    def loss(
+        self, raw: Float[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
+    ) -> Float[Tensor, "n"]:
+        """One loss per sample, averaged over its own valid pixels; 0 where it has none."""
+
+    @abstractmethod
+    def activate(self, raw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n a h w"]:
+        """Raw network output as a quantity that may be averaged: probabilities, metres, unit vectors."""
+
+    def value(self, estimate: Float[Tensor, "n a h w"]) -> Shaped[Tensor, "n c h w"]:
+        """The answer in the task's unit, from one activated output or the mean of several."""
+        return estimate
+
+    def spread(self, draws: Float[Tensor, "s n a h w"]) -> Float[Tensor, "n h w"]:
+        """How far s activated outputs of the same image disagree, per pixel, in `spread_unit`; 0 if they are equal."""
+        return draws.std(dim=0, correction=0).mean(dim=1)
+
+    @abstractmethod
+    def meter(self) -> Meter:
+        """A fresh meter for this task."""
+
+    @abstractmethod
+    def draw(
+        self,
+        value: Shaped[Tensor, "c h w"],
+        valid: Bool[Tensor, "h w"] | None = None,
+        limits: tuple[float, float] | None = None,
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """A picture of a value; grey where not valid. `limits` fixes the range of kinds that are drawn relative."""
+
+    def limits(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> tuple[float, float] | None:
+        """The range to draw `value` in, so that two pictures can share it; None where the kind needs none."""
+        return None
+
+    def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """Names and colours of what `draw` shows; empty where a legend would say nothing."""
+        return []
+
+    def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
+        """A few figures about a label for `data inspect`: its range by default."""
+        seen = value.as_subclass(Tensor)[:, valid].double()
+        if seen.numel() == 0:
+            return {}
+        return {"min": float(seen.min()), "mean": float(seen.mean()), "max": float(seen.max())}
+
+    def settings(self) -> dict[str, Any]:
+        """What `dataset.yaml` would say of this task: its kind and every field that differs from its default."""
+        said: dict[str, Any] = {"kind": self.kind}
+        for f in fields(self):
+            if f.name == "name":
+                continue
+            value = getattr(self, f.name)
+            if f.default is MISSING or value != f.default:
+                said[f.name] = list(value) if isinstance(value, tuple) else value
+        return said
+
+    @classmethod
+    def from_settings(cls, name: str, settings: dict[str, Any], where: str) -> Self:
+        """The reverse of `settings`, which comes from a file: `where` names it in errors.
+
+        Raises:
+            UserError: a key is unknown or missing, or a value does not fit.
+        """
+        given = {key: value for key, value in settings.items() if key != "kind"}
+        known = {f.name for f in fields(cls)} - {"name"}
+        for key in given:
+            if key not in known:
+                raise UserError(
+                    f"{where}: task '{name}': unknown key '{key}' for kind '{cls.kind}'."
+                    f"{nearest(key, known)} Known: {', '.join(sorted(known))}"
+                )
+        try:
+            return cls(name, **{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: task '{name}': {error}") from None
+
+
+def task_kinds() -> dict[str, type[Task]]:
+    """Every kind whose file has been imported, by the word that `dataset.yaml` uses for it."""
+    found: dict[str, type[Task]] = {}
+    queue = list(Task.__subclasses__())
+    while queue:
+        kind = queue.pop()
+        queue.extend(kind.__subclasses__())
+        found[kind.kind] = kind
+    return dict(sorted(found.items()))
+
+
+def task_from_settings(name: str, settings: Any, where: str) -> Task:
+    """Build a task from what a data set file says of it; `where` names the file.
+
+    Raises:
+        UserError: no kind, an unknown kind, or settings that do not fit the kind.
+    """
+    kinds = task_kinds()
+    if not isinstance(settings, dict) or "kind" not in settings:
+        raise UserError(f"{where}: task '{name}' needs a kind, e.g. {name}: {{kind: {next(iter(kinds))}}}")
+    kind = settings["kind"]
+    if kind not in kinds:
+        raise UserError(
+            f"{where}: task '{name}': unknown kind '{kind}'.{nearest(str(kind), kinds)} Known: {', '.join(kinds)}"
+        )
+    return kinds[kind].from_settings(name, settings, where)
+
+
+def all_valid(value: Tensor) -> Bool[Tensor, "h w"]:
+    """A validity mask that is True everywhere."""
+    return torch.ones(value.shape[-2:], dtype=torch.bool)
+
+
+def drawn_grey_where_invalid(
+    picture: UInt8[np.ndarray, "h w 3"], valid: Bool[Tensor, "h w"] | None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """`picture` with the neutral grey of 'nothing known' where `valid` is False."""
+    if valid is None:
+        return picture
+    return np.where(valid.cpu().numpy()[..., None], picture, colour.GREY)

@@ -1,0 +1,65 @@
+"""What the two kinds of yes-or-no label share: their files."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from diffusionmtl import colour, files
+from diffusionmtl.errors import UserError
+from diffusionmtl.tasks.base import drawn_grey_where_invalid
+
+THRESHOLD = 128
+
+
+def read_binary(path: Path, ignore: int | None) -> tuple[Bool[Tensor, "1 h w"], Bool[Tensor, "1 h w"]]:
+    """A yes-or-no label and its validity from an 8-bit picture (>= 128 is yes) or a boolean `.npy`.
+
+    A 16-bit picture is read by its upper 8 bits.
+
+    Raises:
+        UserError: the file is unreadable or has more than one number per pixel that differ.
+    """
+    raw = files.read_array(path) if path.suffix == ".npy" else files.read_label_picture(path)
+    if raw.ndim == 3 and (raw == raw[..., :1]).all():
+        raw = raw[..., 0]
+    if raw.ndim != 2:
+        raise UserError(
+            f"{path}: a yes-or-no label needs one number per pixel, found shape {'x'.join(map(str, raw.shape))}; "
+            "save an 8-bit grey PNG with values >= 128 for yes"
+        )
+    if raw.dtype == np.uint16:
+        raw = raw >> 8
+    yes = raw if raw.dtype == bool else raw >= THRESHOLD
+    valid = np.ones(raw.shape, dtype=bool) if ignore is None else raw != ignore
+    return torch.from_numpy(yes & valid)[None], torch.from_numpy(valid)[None]
+
+
+def write_binary(
+    stem: Path, probability: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"] | None, ignore: int | None
+) -> list[Path]:
+    """255 x probability as an 8-bit PNG, so that `read_binary` cuts it at one half; `ignore` where not valid.
+
+    Raises:
+        UserError: some pixels are not valid and the task has no `ignore` value to say so.
+    """
+    pixels = np.rint(probability.cpu().numpy() * 255).astype(np.uint8)
+    path = stem.with_name(f"{stem.name}.png")
+    if ignore is not None:
+        # A probability may land on the value that means unknown: the nearest one on the same side of one half.
+        pixels = np.where(pixels == ignore, ignore + (1 if ignore in (0, THRESHOLD) else -1), pixels).astype(np.uint8)
+    if valid is not None and not valid.all():
+        if ignore is None:
+            raise UserError(f"{path}: some pixels are unknown; give the task an ignore value in dataset.yaml, e.g. 100")
+        pixels = np.where(valid.cpu().numpy(), pixels, ignore).astype(np.uint8)
+    files.write_picture(path, pixels)
+    return [path]
+
+
+def draw_probability(
+    probability: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"] | None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """White for yes, black for no."""
+    return drawn_grey_where_invalid(colour.ramp(probability.cpu().numpy(), 0.0, 1.0, "grey"), valid)

@@ -1,0 +1,146 @@
+"""Depth in metres."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped, UInt8
+from torch import Tensor
+
+from diffusionmtl import colour, files, losses
+from diffusionmtl.errors import UserError
+from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.metrics import functional as mf
+from diffusionmtl.tasks.base import Meter, Task, all_valid, drawn_grey_where_invalid
+
+
+class DepthMap(LabelMap):
+    """Metres along the optical axis [1 H W]."""
+
+    def zoomed(self, scale: float) -> "DepthMap":
+        """A zoom by s shows things as if they were s times nearer."""
+        return self.like(self.plain() / scale)
+
+
+class DepthMeter(Meter):
+    """Absolute and relative error and RMSE, pooled over all valid pixels of the data set, in metres."""
+
+    sums: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(7, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(
+        self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"]
+    ) -> None:
+        """Add the errors of valid pixels."""
+        self.sums += mf.depth_sums(estimate[:, 0], label[:, 0], valid)
+
+    def compute(self) -> dict[str, float]:
+        """All figures from the sums."""
+        summary = mf.depth_summary(self.sums)
+        return {
+            "absErr@pooled": float(summary.abs_err),
+            "relErr@pooled": float(summary.abs_rel),
+            "rmse@pooled": float(summary.rmse),
+            "delta1.25@pooled": float(summary.delta_1_25),
+        }
+
+
+@dataclass(frozen=True)
+class Depth(Task):
+    """Metres per pixel, read from a 16-bit PNG (value x scale) or a `.npy` in metres.
+
+    Attributes:
+        scale: metres per unit of an integer file.
+        limit: labels beyond this many metres are an error, most likely a wrong unit.
+    """
+
+    weight: float = 1.0
+    scale: float = 0.001
+    limit: float = 1000.0
+
+    kind: ClassVar[str] = "depth"
+    label_type: ClassVar[type[LabelMap]] = DepthMap
+    suffixes: ClassVar[tuple[str, ...]] = (".npy", ".png", ".tif", ".tiff")
+    headline: ClassVar[str] = "absErr@pooled"
+    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "m"
+    spread_unit: ClassVar[str] = "m"
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0 or not self.limit > 0:
+            raise ValueError("scale and limit must be positive numbers of metres")
+
+    @property
+    def channels(self) -> int:
+        """One number, metres."""
+        return 1
+
+    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
+        """Metres float32; 0, NaN, infinity and below are unknown."""
+        raw = files.read_array(path) if path.suffix == ".npy" else files.read_label_picture(path)
+        if raw.ndim == 3 and raw.shape[2] == 1:
+            raw = raw[..., 0]
+        if raw.ndim != 2:
+            raise UserError(
+                f"{path}: depth needs one number per pixel, found shape {'x'.join(map(str, raw.shape))}; "
+                "save a 16-bit grey PNG or a .npy [H W] in metres"
+            )
+        metres = raw.astype(np.float32)
+        if raw.dtype.kind in "iu" and path.suffix != ".npy":
+            metres *= self.scale
+        valid = np.isfinite(metres) & (metres > 0)
+        if valid.any() and metres[valid].max() > self.limit:
+            raise UserError(
+                f"{path}: depth of {metres[valid].max():.6g} m in task '{self.name}' (limit {self.limit:g} m): "
+                "wrong unit? Set scale (metres per unit of a PNG), save .npy in metres, or raise limit in dataset.yaml"
+            )
+        label = torch.from_numpy(np.where(valid, metres, 0).astype(np.float32))[None]
+        return label.as_subclass(DepthMap), torch.from_numpy(valid)[None].as_subclass(ValidMap)
+
+    def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
+        """`.npy` in metres and a 16-bit PNG in units of `scale`, saturating; 0 where not valid."""
+        metres = value[0].as_subclass(Tensor).float().cpu().numpy()
+        if valid is not None:
+            metres = np.where(valid.cpu().numpy(), metres, 0).astype(np.float32)
+        units = np.clip(np.rint(metres / self.scale), 0, 65535).astype(np.uint16)
+        picture = stem.with_name(f"{stem.name}.png")
+        files.write_picture(picture, units)
+        return [files.write_array(stem.with_name(f"{stem.name}.npy"), metres), picture]
+
+    def loss(
+        self, raw: Float[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
+    ) -> Float[Tensor, "n"]:
+        """L1 in metres."""
+        return losses.absolute_error(raw, label, valid)
+
+    def activate(self, raw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n a h w"]:
+        """Metres, never behind the camera."""
+        return raw.clamp(min=1e-9)
+
+    def meter(self) -> Meter:
+        """Pooled errors."""
+        return DepthMeter()
+
+    def limits(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> tuple[float, float] | None:
+        """The 1st and 99th percentile of the valid depths."""
+        seen = value[0].as_subclass(Tensor)[valid].float().cpu().numpy()
+        if seen.size == 0:
+            return None
+        low, high = np.percentile(seen, [1, 99])
+        return float(low), float(high)
+
+    def draw(
+        self,
+        value: Shaped[Tensor, "c h w"],
+        valid: Bool[Tensor, "h w"] | None = None,
+        limits: tuple[float, float] | None = None,
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Near is bright, far is dark."""
+        low, high = limits or self.limits(value, all_valid(value) if valid is None else valid) or (0.0, 1.0)
+        near = -value[0].as_subclass(Tensor).float().cpu().numpy()
+        return drawn_grey_where_invalid(colour.ramp(near, -high, -low), valid)

@@ -1,0 +1,154 @@
+"""Surface normals: unit vectors in the camera's frame."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffusionmtl import files, losses
+from diffusionmtl.errors import UserError
+from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.metrics import functional as mf
+from diffusionmtl.tasks.base import Meter, Task, drawn_grey_where_invalid
+
+
+class NormalMap(LabelMap):
+    """Unit vectors [3 H W]: x right, y up, z to the viewer."""
+
+    def flipped(self) -> "NormalMap":
+        """In a mirror, right is left: x changes sign."""
+        return self.like(self.plain().flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None])
+
+
+class NormalsMeter(Meter):
+    """Angular errors in degrees, pooled over all valid pixels of the data set."""
+
+    total: Tensor
+    histogram: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("histogram", torch.zeros(mf.ANGLE_BINS, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(
+        self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"]
+    ) -> None:
+        """Add the angles between prediction and label."""
+        total, histogram = mf.angular_sums(mf.angular_error_degrees(estimate, label), valid)
+        self.total += total
+        self.histogram += histogram
+
+    def compute(self) -> dict[str, float]:
+        """Mean, median and the shares below 11.25, 22.5 and 30 degrees."""
+        summary = mf.angular_summary(self.total, self.histogram)
+        return {
+            "mErr@pooled": float(summary.mean),
+            "medErr@pooled": float(summary.median),
+            "<11.25@pooled": float(summary.below_11_25),
+            "<22.5@pooled": float(summary.below_22_5),
+            "<30@pooled": float(summary.below_30),
+        }
+
+
+@dataclass(frozen=True)
+class SurfaceNormals(Task):
+    """Unit normals, read from a `.npy` [H W 3] or an RGB PNG with n = v / 255 * 2 - 1.
+
+    Attributes:
+        frame: the frame of the FILES: opengl (x right, y up, z to the viewer) or opencv (x right, y down, z forward).
+            Inside the package and in metrics it is always opengl.
+    """
+
+    weight: float = 10.0
+    frame: Literal["opengl", "opencv"] = "opengl"
+
+    kind: ClassVar[str] = "normals"
+    label_type: ClassVar[type[LabelMap]] = NormalMap
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".tif", ".tiff")
+    headline: ClassVar[str] = "mErr@pooled"
+    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "unit vector"
+    spread_unit: ClassVar[str] = "degrees"
+
+    def __post_init__(self) -> None:
+        if self.frame not in ("opengl", "opencv"):
+            raise ValueError(f"frame must be opengl or opencv, not '{self.frame}'")
+
+    @property
+    def channels(self) -> int:
+        """x, y, z."""
+        return 3
+
+    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
+        """Unit vectors float32; vectors shorter than 0.5 are unknown."""
+        raw = files.read_array(path) if path.suffix == ".npy" else files.read_label_picture(path)
+        if raw.ndim != 3 or raw.shape[2] != 3:
+            raise UserError(
+                f"{path}: normals need three numbers per pixel, found shape {'x'.join(map(str, raw.shape))}; "
+                "save an RGB PNG or a .npy [H W 3]"
+            )
+        vectors = raw.astype(np.float32)
+        unknown = np.zeros(raw.shape[:2], dtype=bool)
+        if raw.dtype.kind in "iu":
+            unknown = ~raw.any(axis=2)
+            vectors = vectors / np.float32(np.iinfo(raw.dtype).max) * 2 - 1
+        length = np.sqrt((np.nan_to_num(vectors) ** 2).sum(axis=2))
+        valid = np.isfinite(vectors).all(axis=2) & (length >= 0.5) & ~unknown
+        unit = np.where(valid[..., None], vectors / np.maximum(length, 1e-6)[..., None], 0).astype(np.float32)
+        label = torch.from_numpy(self._turn(unit)).permute(2, 0, 1).contiguous()
+        return label.as_subclass(NormalMap), torch.from_numpy(valid)[None].as_subclass(ValidMap)
+
+    def _turn(self, vectors: np.ndarray) -> np.ndarray:
+        if self.frame == "opengl":
+            return vectors
+        return vectors * np.array([1, -1, -1], dtype=np.float32)
+
+    def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
+        """An RGB PNG in the task's frame; (0, 0, 0) where not valid."""
+        vectors = self._turn(value.as_subclass(Tensor).float().cpu().permute(1, 2, 0).numpy())
+        pixels = np.rint((np.clip(vectors, -1, 1) + 1) * 127.5).astype(np.uint8)
+        if valid is not None:
+            pixels = np.where(valid.cpu().numpy()[..., None], pixels, 0).astype(np.uint8)
+        path = stem.with_name(f"{stem.name}.png")
+        files.write_picture(path, pixels)
+        return [path]
+
+    def loss(
+        self, raw: Float[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
+    ) -> Float[Tensor, "n"]:
+        """L1 between unit vectors, summed over components."""
+        return losses.normal_absolute_error(raw, label, valid)
+
+    def activate(self, raw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n a h w"]:
+        """Unit vectors."""
+        return F.normalize(raw, dim=1)
+
+    def value(self, estimate: Float[Tensor, "n a h w"]) -> Shaped[Tensor, "n c h w"]:
+        """The mean direction, of length 1 again."""
+        return F.normalize(estimate, dim=1)
+
+    def spread(self, draws: Float[Tensor, "s n a h w"]) -> Float[Tensor, "n h w"]:
+        """Mean angle of the draws to their mean direction, in degrees."""
+        mean = F.normalize(draws.mean(dim=0), dim=1)
+        return torch.stack([mf.angular_error_degrees(draw, mean) for draw in draws]).mean(dim=0)
+
+    def meter(self) -> Meter:
+        """Pooled angles."""
+        return NormalsMeter()
+
+    def draw(
+        self,
+        value: Shaped[Tensor, "c h w"],
+        valid: Bool[Tensor, "h w"] | None = None,
+        limits: tuple[float, float] | None = None,
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """The usual picture: x, y, z in [-1, 1] as red, green, blue."""
+        vectors = value.as_subclass(Tensor).float().cpu().permute(1, 2, 0).numpy()
+        picture = np.rint((np.clip(vectors, -1, 1) + 1) * 127.5).astype(np.uint8)
+        return drawn_grey_where_invalid(picture, valid)

@@ -1,0 +1,168 @@
+"""Semantic segmentation: one class per pixel. Human parts are a segmentation with other classes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped, UInt8
+from torch import Tensor
+
+from diffusionmtl import colour, files, losses
+from diffusionmtl.errors import UserError
+from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.metrics import functional as mf
+from diffusionmtl.tasks.base import Meter, Task, drawn_grey_where_invalid
+
+
+class ClassMap(LabelMap):
+    """Class indices [1 H W], integers."""
+
+
+class SegmentationMeter(Meter):
+    """mIoU pooled over the data set and pixel accuracy, in percent.
+
+    A class that occurs neither in a label nor in a prediction has no IoU and is left out of `mIoU@pooled`;
+    `mIoU@published` counts it as 0, as the published code does.
+    """
+
+    confusion: Tensor
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        super().__init__()
+        self.classes = classes
+        self.add_state("confusion", torch.zeros(len(classes), len(classes), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(
+        self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"]
+    ) -> None:
+        """Count which class was taken for which."""
+        self.confusion += mf.confusion_matrix(estimate.argmax(dim=1), label[:, 0].long(), valid, len(self.classes))
+
+    def compute(self) -> dict[str, float]:
+        """Overall figures, then the IoU of each class."""
+        iou = mf.iou_per_class(self.confusion)
+        return {
+            "mIoU@pooled": float(mf.mean_iou(self.confusion)),
+            "mIoU@published": float(mf.mean_iou(self.confusion, absent="zero")),
+            "pixelAcc@pooled": float(mf.pixel_accuracy(self.confusion)),
+            **{f"IoU@pooled/{name}": float(value) for name, value in zip(self.classes, iou, strict=True)},
+        }
+
+
+@dataclass(frozen=True)
+class SemanticSegmentation(Task):
+    """A class index per pixel, read from an 8- or 16-bit PNG, palette PNG or integer `.npy`.
+
+    Attributes:
+        classes: class names; index i of a label file is classes[i].
+        ignore: the index that means unknown.
+    """
+
+    classes: tuple[str, ...] = ()
+    weight: float = 1.0
+    ignore: int = 255
+
+    kind: ClassVar[str] = "segmentation"
+    label_type: ClassVar[type[LabelMap]] = ClassMap
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".tif", ".tiff")
+    headline: ClassVar[str] = "mIoU@pooled"
+    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = "class"
+    spread_unit: ClassVar[str] = "probability moved"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, str) or len(self.classes) < 2:
+            raise ValueError(f"classes must list at least two class names, e.g. [background, {self.name}]")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: a class name stands twice")
+        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+
+    @property
+    def channels(self) -> int:
+        """One logit per class."""
+        return len(self.classes)
+
+    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
+        """Class indices uint8 (int32 beyond 256 classes) [1 H W]."""
+        index = files.read_array(path) if path.suffix == ".npy" else files.read_label_picture(path)
+        if index.ndim == 3 and index.shape[2] == 1:
+            index = index[..., 0]
+        if index.ndim != 2 or index.dtype.kind not in "biu":
+            raise UserError(
+                f"{path}: a segmentation needs one class index per pixel, found {index.dtype} of shape "
+                f"{'x'.join(map(str, index.shape))}; save indices as a grey or palette PNG"
+            )
+        index = index.astype(np.int64)
+        valid = index != self.ignore
+        self._check(path, index, valid)
+        dtype = torch.uint8 if self.channels <= 256 else torch.int32
+        label = torch.from_numpy(np.where(valid, index, 0)).to(dtype)[None]
+        return label.as_subclass(ClassMap), torch.from_numpy(valid)[None].as_subclass(ValidMap)
+
+    def _check(self, path: Path, index: np.ndarray, valid: np.ndarray) -> None:
+        wrong = valid & ((index < 0) | (index >= self.channels))
+        if wrong.any():
+            values = ", ".join(map(str, np.unique(index[wrong])[:5]))
+            raise UserError(
+                f"{path}: class index {values} but task '{self.name}' has {self.channels} classes "
+                f"(0 to {self.channels - 1}, {self.ignore} = ignore); add the class or set ignore in dataset.yaml"
+            )
+
+    def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
+        """A palette PNG of class indices (`.npy` beyond 256 classes), `ignore` where not valid."""
+        index = value[0].as_subclass(Tensor).cpu().numpy().astype(np.int64)
+        if valid is not None:
+            index = np.where(valid.cpu().numpy(), index, self.ignore)
+        if self.channels > 256 or not 0 <= self.ignore <= 255:
+            return [files.write_array(stem.with_name(f"{stem.name}.npy"), index.astype(np.int32))]
+        colours = np.zeros((256, 3), dtype=np.uint8)
+        colours[: self.channels] = colour.palette(self.channels)
+        colours[self.ignore] = colour.GREY
+        path = stem.with_name(f"{stem.name}.png")
+        files.write_picture(path, index.astype(np.uint8), palette=colours)
+        return [path]
+
+    def loss(
+        self, raw: Float[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
+    ) -> Float[Tensor, "n"]:
+        """Cross entropy."""
+        return losses.cross_entropy(raw, label, valid)
+
+    def activate(self, raw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n a h w"]:
+        """Class probabilities."""
+        return raw.softmax(dim=1)
+
+    def value(self, estimate: Float[Tensor, "n a h w"]) -> Shaped[Tensor, "n c h w"]:
+        """The most probable class."""
+        return estimate.argmax(dim=1, keepdim=True)
+
+    def spread(self, draws: Float[Tensor, "s n a h w"]) -> Float[Tensor, "n h w"]:
+        """Mean total variation distance of the draws to their mean: the probability mass that moves, in [0, 1]."""
+        return 0.5 * (draws - draws.mean(dim=0)).abs().sum(dim=2).mean(dim=0)
+
+    def meter(self) -> Meter:
+        """Pooled IoU."""
+        return SegmentationMeter(self.classes)
+
+    def draw(
+        self,
+        value: Shaped[Tensor, "c h w"],
+        valid: Bool[Tensor, "h w"] | None = None,
+        limits: tuple[float, float] | None = None,
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Each class in its colour."""
+        index = value[0].as_subclass(Tensor).cpu().numpy().astype(np.int64)
+        return drawn_grey_where_invalid(colour.palette(self.channels)[index], valid)
+
+    def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """Class names and their colours."""
+        rows = colour.palette(self.channels)
+        return [(name, (int(r), int(g), int(b))) for name, (r, g, b) in zip(self.classes, rows, strict=True)]
+
+    def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
+        """Share of the valid pixels that each present class has."""
+        seen = value[0].as_subclass(Tensor)[valid].long()
+        counts = torch.bincount(seen, minlength=self.channels).double() / max(seen.numel(), 1)
+        return {name: float(share) for name, share in zip(self.classes, counts, strict=True) if share > 0}
