@@ -1,0 +1,63 @@
+"""What every test stands on: shapes checked as the code runs, one thread, no luck, and where outside material lies."""
+
+import os
+import sys
+from pathlib import Path
+
+# Before torch is imported, and for the programs that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import hypothesis
+import jaxtyping
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+if "diffusionmtl" in sys.modules:
+    raise RuntimeError("diffusionmtl was imported before tests/conftest.py could switch its shape checks on")
+jaxtyping.install_import_hook("diffusionmtl", "beartype.beartype")
+
+torch.set_num_threads(1)
+
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
+hypothesis.settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Name the two folders of material that is not part of the repository."""
+    group = parser.getgroup("diffusionmtl")
+    group.addoption(
+        "--conformance",
+        type=Path,
+        metavar="DIR",
+        default=REPOSITORY.parent / "shared" / "conformance",
+        help="figures recorded from the published network (default: ../shared/conformance)",
+    )
+    group.addoption(
+        "--shared-data",
+        type=Path,
+        metavar="DIR",
+        default=REPOSITORY.parent / "shared" / "data",
+        help="partly labelled folders of real photographs (default: ../shared/data)",
+    )
+
+
+def _folder_or_skip(config: pytest.Config, option: str) -> Path:
+    folder: Path = config.getoption(option)
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there; name the folder with {option} DIR to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def conformance_dir(pytestconfig: pytest.Config) -> Path:
+    """The folder of figures recorded from the published network; skips where it is absent."""
+    return _folder_or_skip(pytestconfig, "--conformance")
+
+
+@pytest.fixture(scope="session")
+def shared_data_dir(pytestconfig: pytest.Config) -> Path:
+    """The folder of partly labelled data sets of real photographs; skips where it is absent."""
+    return _folder_or_skip(pytestconfig, "--shared-data")
