@@ -32,7 +32,7 @@ lint: $(VENV)/.has-dev ## Style, formatting, types, and who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.has-dev ## Mend what ruff can mend by itself
 	$(BIN)/ruff check --fix
