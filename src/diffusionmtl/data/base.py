@@ -1,0 +1,59 @@
+"""What a data set must be able to say, and how a sample is read so that hidden labels stay hidden."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Set
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.tasks import Task
+from diffusionmtl.types import Sample
+
+
+class DenseDataset(ABC):
+    """Images, each annotated for some of the data set's tasks.
+
+    Attributes:
+        name: a short word for messages.
+        tasks: the task set, in the order of the data set's description.
+        names: one name per image, unique; what a partition file uses.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @abstractmethod
+    def annotated(self, index: int) -> frozenset[str]:
+        """The names of the tasks for which this image has an annotation, known without opening one."""
+
+    @abstractmethod
+    def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
+        """The image, RGB in [0, 255].
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+
+    @abstractmethod
+    def label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
+        """One annotation at the size of its image, and where it means something.
+
+        Raises:
+            UserError: the file cannot be read or holds what the task cannot have.
+        """
+
+
+def read_sample(dataset: DenseDataset, index: int, visible: Set[str]) -> Sample:
+    """Read an image and those of its annotations that are visible. A hidden one is never opened."""
+    image = dataset.image(index)
+    labels: dict[str, Tensor] = {}
+    valid: dict[str, Tensor] = {}
+    for task in dataset.tasks:
+        if task.name in visible:
+            labels[task.name], valid[task.name] = dataset.label(index, task.name)
+    return Sample(name=dataset.names[index], index=index, image=image, labels=labels, valid=valid)
