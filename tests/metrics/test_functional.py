@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -28,7 +28,6 @@ from diffusionmtl.metrics.functional import (
 )
 
 CLASSES = 4
-quick = settings(max_examples=30, deadline=None)
 
 
 def everywhere(*shape: int) -> torch.Tensor:
@@ -87,7 +86,6 @@ class TestSegmentation:
             confusion_matrix(prediction, label, everywhere(1, 2), 2)
         assert confusion_matrix(prediction, label, torch.tensor([[True, False]]), 2).sum() == 1
 
-    @quick
     @given(segmentations())
     def test_counts_are_the_valid_pixels_of_known_class(self, maps):
         prediction, label, valid = maps
@@ -97,13 +95,11 @@ class TestSegmentation:
         assert matrix.sum(1).tolist() == [int((counted & (label == k)).sum()) for k in range(CLASSES)]
         assert matrix.sum(0).tolist() == [int((counted & (prediction == k)).sum()) for k in range(CLASSES)]
 
-    @quick
     @given(segmentations(), st.integers(0, 6))
     def test_parts_add_up_to_the_whole(self, maps, cut):
         parts = [confusion_matrix(*(x[piece] for x in maps), CLASSES) for piece in (slice(cut), slice(cut, None))]
         assert torch.equal(parts[0] + parts[1], confusion_matrix(*maps, CLASSES))
 
-    @quick
     @given(segmentations(), st.permutations(range(CLASSES)))
     def test_renaming_the_classes_changes_nothing(self, maps, names):
         prediction, label, valid = maps
@@ -113,7 +109,6 @@ class TestSegmentation:
         after = confusion_matrix(renamed[prediction], renamed[label.clamp(0, CLASSES - 1)], valid, CLASSES)
         torch.testing.assert_close(mean_iou(after), mean_iou(before), equal_nan=True)
 
-    @quick
     @given(segmentations())
     def test_perfect_is_best(self, maps):
         prediction, _, valid = maps
@@ -163,7 +158,6 @@ class TestSaliency:
         counts = threshold_counts(published_squash(torch.tensor([[0.0, 1.0]])), torch.ones(1, 2), everywhere(1, 2))
         assert counts[1].tolist() == [2] * 10 + [1] * 4 + [0] * 5
 
-    @quick
     @given(probability_maps())
     def test_equals_one_comparison_per_threshold(self, maps):
         probability, label, valid = maps
@@ -172,13 +166,11 @@ class TestSaliency:
             positive = valid & (probability >= torch.tensor(threshold))
             assert column == [int((positive & label).sum()), int(positive.sum()), int((valid & label).sum())]
 
-    @quick
     @given(probability_maps(), st.integers(0, 6))
     def test_parts_add_up_to_the_whole(self, maps, cut):
         parts = [threshold_counts(*(x[piece] for x in maps)) for piece in (slice(cut), slice(cut, None))]
         assert torch.equal(parts[0] + parts[1], threshold_counts(*maps))
 
-    @quick
     @given(probability_maps())
     def test_perfect_is_best(self, maps):
         _, label, valid = maps
@@ -203,7 +195,6 @@ class TestNormals:
         error = angular_error_degrees(turned, vectors((0, 0, 1)))
         assert error.item() == pytest.approx(math.degrees(angle), rel=1e-3)
 
-    @quick
     @given(hnp.arrays(np.float32, (2, 3, 2, 4), elements=st.floats(-1, 1, width=32)), st.floats(0.1, 50))
     def test_symmetric_and_blind_to_length(self, maps, length):
         a, b = torch.from_numpy(maps)
@@ -282,7 +273,6 @@ class TestDepth:
     def test_nothing_valid_is_not_a_number(self):
         assert all(score.isnan() for score in depth_summary(depth_sums(torch.ones(2), torch.ones(2), ~everywhere(2))))
 
-    @quick
     @given(
         hnp.arrays(np.float32, (2, 4, 5), elements=st.floats(0.125, 8, width=32)),
         hnp.arrays(np.bool_, (4, 5)),
