@@ -1,0 +1,18 @@
+"""The diffusion process, its samplers and its noise."""
+
+from diffusionmtl.diffusion.noise import NoiseSource, NoNoise, SeededNoise, derive_seed
+from diffusionmtl.diffusion.process import Schedule, posterior_mean, q_sample, scaled_linear_schedule
+from diffusionmtl.diffusion.samplers import ddim, ddpm
+
+__all__ = [
+    "NoNoise",
+    "NoiseSource",
+    "Schedule",
+    "SeededNoise",
+    "ddim",
+    "ddpm",
+    "derive_seed",
+    "posterior_mean",
+    "q_sample",
+    "scaled_linear_schedule",
+]

@@ -1,0 +1,59 @@
+"""Where the noise comes from: drawn per (seed, image, task, step), so that no prediction depends on its neighbours."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class NoiseSource(Protocol):
+    """Gives the noise of one task and step for some rows of a batch."""
+
+    def __call__(
+        self, task: str, step: int, rows: Int[Tensor, "n"], like: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n c h w"]:
+        """Noise of the shape of `like`; `step` S is the draw that starts the diffusion."""
+        ...
+
+
+@dataclass(frozen=True)
+class SeededNoise:
+    """Standard normal noise from a generator per (seed, image key, task, step).
+
+    Attributes:
+        seed: of the draw; another seed is another sample.
+        keys: one per image of the batch: its index in the data set, or whatever tells it apart.
+    """
+
+    seed: int
+    keys: Sequence[int]
+
+    def __call__(
+        self, task: str, step: int, rows: Int[Tensor, "n"], like: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n c h w"]:
+        """Drawn on the CPU in float32 whatever the device, so that devices agree."""
+        noise = torch.empty(like.shape, dtype=torch.float32)
+        for drawn, row in zip(noise, rows.tolist(), strict=True):
+            drawn.normal_(generator=torch.Generator().manual_seed(derive_seed(self.seed, self.keys[row], task, step)))
+        return noise.to(device=like.device, dtype=like.dtype)
+
+
+@dataclass(frozen=True)
+class NoNoise:
+    """Zeros: the mean of the process, for a prediction without chance."""
+
+    def __call__(
+        self, task: str, step: int, rows: Int[Tensor, "n"], like: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n c h w"]:
+        """Zeros."""
+        return torch.zeros_like(like)
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that differs wherever the parts differ; the same on every machine."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

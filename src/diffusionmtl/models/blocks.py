@@ -1,0 +1,168 @@
+"""Building blocks that know nothing of tasks."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch normalisation around a shortcut (He et al. 2016), width unchanged."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        """Non-negative: a ReLU comes last."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(x + self.bn2(self.conv2(y)))
+
+
+class Fusion(nn.Module):
+    """Brings the feature maps of a pyramid to one grid and mixes them with a 3x3 convolution."""
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(sum(channels), width, 3, padding=1)
+
+    def forward(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
+        """`pyramid`: maps [B c_i h_i w_i]; `size`: the grid to bring them to."""
+        return self.conv(torch.cat([resize(x, size) for x in pyramid], dim=1))
+
+
+class MLP(nn.Module):
+    """Linear, GELU, Linear."""
+
+    def __init__(self, width: int, ratio: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, width * ratio)
+        self.fc2 = nn.Linear(width * ratio, width)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Position by position."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of one token stream to another."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width, bias=False)
+        self.kv = nn.Linear(width, 2 * width, bias=False)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, query: Float[Tensor, "b n d"], context: Float[Tensor, "b m d"]) -> Float[Tensor, "b n d"]:
+        """What each query token gathers from the context."""
+        b, n, d = query.shape
+        q = self.q(query).view(b, n, self.heads, d // self.heads).transpose(1, 2)
+        kv = self.kv(context).view(b, -1, 2, self.heads, d // self.heads)
+        k, v = kv.permute(2, 0, 3, 1, 4)  # (b, heads, m, d / heads) each
+        gathered = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(gathered.transpose(1, 2).reshape(b, n, d))
+
+
+class CrossBlock(nn.Module):
+    """A query stream that attends to a context stream; both are carried on.
+
+    The context is updated by its own MLP first, then the queries gather from it.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = CrossAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = MLP(width, mlp_ratio)
+        self.norm_kv = nn.LayerNorm(width)
+        self.norm2_kv = nn.LayerNorm(width)
+        self.mlp_kv = MLP(width, mlp_ratio)
+
+    def forward(
+        self, query: Float[Tensor, "b n d"], context: Float[Tensor, "b m d"]
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
+        """Both streams, updated."""
+        context = context + self.mlp_kv(self.norm2_kv(context))
+        query = query + self.attn(self.norm1(query), self.norm_kv(context))
+        return query + self.mlp(self.norm2(query)), context
+
+
+class SelfBlock(nn.Module):
+    """An ordinary pre-norm transformer block with the interface of `CrossBlock`: the context passes by unused."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = CrossAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = MLP(width, mlp_ratio)
+
+    def forward(
+        self, query: Float[Tensor, "b n d"], context: Float[Tensor, "b m d"]
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
+        """The query stream attends to itself."""
+        normed = self.norm1(query)
+        query = query + self.attn(normed, normed)
+        return query + self.mlp(self.norm2(query)), context
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of the step index through a small MLP (Dhariwal and Nichol 2021)."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, dimension: int = 256, max_period: float = 10_000.0) -> None:
+        super().__init__()
+        half = dimension // 2
+        exponents = torch.arange(half, dtype=torch.float64) / half
+        self.register_buffer("frequencies", torch.exp(-math.log(max_period) * exponents), persistent=False)
+        self.fc1 = nn.Linear(dimension, width)
+        self.fc2 = nn.Linear(width, width)
+        nn.init.normal_(self.fc1.weight, std=0.02)
+        nn.init.normal_(self.fc2.weight, std=0.02)
+
+    def forward(self, step: int) -> Float[Tensor, "d"]:
+        """The embedding of an integer step."""
+        angles = step * self.frequencies
+        waves = torch.cat([angles.cos(), angles.sin()]).to(self.fc1.weight.dtype)
+        return self.fc2(F.silu(self.fc1(waves)))
+
+
+class RefinementHead(nn.Sequential):
+    """1x1, then three 3x3 convolutions each followed by a ReLU."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__(
+            nn.Conv2d(width, width, 1),
+            nn.Conv2d(width, hidden, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+        )
+
+
+def resize(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c H W"]:
+    """Bilinear, pixel centres aligned, no antialias; nothing is copied when the size is right already."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def to_tokens(x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b n d"]:
+    """A map as a row-major sequence."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def to_map(tokens: Float[Tensor, "b n d"], size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
+    """The reverse of `to_tokens`."""
+    return tokens.transpose(1, 2).unflatten(2, size)

@@ -1,0 +1,106 @@
+"""The denoiser: guesses clean signals from noisy ones, guided by the multi-task condition."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from diffusionmtl.models.blocks import CrossBlock, RefinementHead, SelfBlock, TimeEmbedding, resize, to_map, to_tokens
+
+
+class Denoiser(nn.Module):
+    """One shared transformer between per-task convolutions (MTDNet of arXiv 2403.15389).
+
+    The condition is the query stream and the noisy signal the context; what the queries gathered is added to the
+    embedded signal, and a head per task turns it into the clean estimate. All (image, task) pairs go through the shared
+    part together.
+
+    Two forms of the estimate. As published, the head's output IS the estimate. As a correction, it is the noisy signal
+    plus a projection of the head's output that starts at zero, so that training starts from the initial prediction
+    instead of from noise (in the spirit of the preconditioning of Karras et al. 2022).
+    """
+
+    def __init__(
+        self,
+        signal_channels: Mapping[str, int],
+        width: int,
+        hidden: int,
+        *,
+        conditioned: bool = True,
+        correction: bool = False,
+        token_stride: int = 4,
+        blocks: int = 4,
+        attention_heads: int = 4,
+        mlp_ratio: int = 4,
+    ) -> None:
+        super().__init__()
+        self.conditioned = conditioned
+        self.correction = correction
+        self.token_stride = token_stride
+        self.embed = nn.ModuleDict(
+            {task: nn.Conv2d(count, width, 3, padding=1) for task, count in signal_channels.items()}
+        )
+        self.time = TimeEmbedding(width)
+        kind = CrossBlock if conditioned else SelfBlock
+        self.blocks = nn.ModuleList(kind(width, attention_heads, mlp_ratio) for _ in range(blocks))
+        self.heads = nn.ModuleDict({task: RefinementHead(width, hidden) for task in signal_channels})
+        self.out = nn.ModuleDict(
+            {task: self._projection(width, count) for task, count in signal_channels.items()}
+        )
+        for layer in [*self.blocks.modules(), *self.time.modules()]:
+            if isinstance(layer, nn.Linear):
+                _initialise(layer, keep_weight=layer in (self.time.fc1, self.time.fc2))
+
+    def _projection(self, width: int, channels: int) -> nn.Module:
+        if not self.correction:
+            return nn.Identity() if channels == width else nn.Conv2d(width, channels, 1)
+        projection = nn.Conv2d(width, channels, 1)
+        nn.init.zeros_(projection.weight)
+        nn.init.zeros_(projection.bias)
+        return projection
+
+    def forward(
+        self,
+        signals: Mapping[str, Tensor],
+        rows: Mapping[str, Int[Tensor, "n"]],
+        condition: Float[Tensor, "b m d"],
+        step: int,
+    ) -> dict[str, Tensor]:
+        """Clean estimates, shaped like the signals.
+
+        Args:
+            signals: per task, noisy signals [n_t c h w].
+            rows: per task, which image of the batch each of the n_t signals belongs to.
+            condition: condition tokens of every image, from `condition_tokens`.
+            step: the diffusion step that the signals are at.
+        """
+        counts = [len(signals[task]) for task in signals]
+        embedded = torch.cat([self.embed[task](x) for task, x in signals.items()]) + self.time(step)[:, None, None]
+        grid = self._token_grid(embedded)
+        context = to_tokens(resize(embedded, grid))
+        query = condition[torch.cat([rows[task] for task in signals])] if self.conditioned else context
+        for block in self.blocks:
+            query, context = block(query, context)
+        gathered = resize(to_map(query, grid), (embedded.shape[-2], embedded.shape[-1])) + embedded
+        estimates = {
+            task: self.out[task](self.heads[task](x))
+            for task, x in zip(signals, gathered.split(counts), strict=True)
+        }
+        if self.correction:
+            return {task: signals[task] + change for task, change in estimates.items()}
+        return estimates
+
+    def condition_tokens(self, condition: Float[Tensor, "b d h w"]) -> Float[Tensor, "b m d"]:
+        """The condition feature at the resolution of attention; the same for every task and step."""
+        return to_tokens(resize(condition, self._token_grid(condition)))
+
+    def _token_grid(self, x: Tensor) -> tuple[int, int]:
+        return x.shape[-2] // self.token_stride, x.shape[-1] // self.token_stride
+
+
+def _initialise(layer: nn.Linear, keep_weight: bool) -> None:
+    if not keep_weight:
+        nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

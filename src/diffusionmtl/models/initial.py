@@ -1,0 +1,75 @@
+"""The initial network: backbone, fusion and one small decoder and head per task."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffusionmtl.models.backbone import Backbone
+from diffusionmtl.models.blocks import Fusion, ResidualBlock
+from diffusionmtl.types import Canvas, InitialOutput
+
+
+class InitialNetwork(nn.Module):
+    """Initial features and predictions of every task on one coarse grid.
+
+    Attributes:
+        grid_stride: pixels per cell of that grid.
+        multiple: sides of the padded picture are multiples of this.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        channels: Mapping[str, int],
+        width: int,
+        decoder_blocks: int = 2,
+        grid_stride: int = 8,
+        multiple: int = 32,
+    ) -> None:
+        super().__init__()
+        self.grid_stride = grid_stride
+        self.multiple = math.lcm(multiple, *backbone.strides)
+        self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(backbone.std)[:, None, None])
+        self.backbone = backbone
+        self.fusion = Fusion(backbone.channels, width)
+        self.decoders = nn.ModuleDict(
+            {task: nn.Sequential(*(ResidualBlock(width) for _ in range(decoder_blocks))) for task in channels}
+        )
+        self.heads = nn.ModuleDict({task: nn.Conv2d(width, count, 1) for task, count in channels.items()})
+
+    def forward(self, image: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"]) -> InitialOutput:
+        """`image`: RGB, uint8 in [0, 255] or float in [0, 1], of any size."""
+        picture, canvas = self.prepare(image)
+        fused = self.fuse(picture)
+        features = {task: decoder(fused) for task, decoder in self.decoders.items()}
+        predictions = {task: head(features[task]) for task, head in self.heads.items()}
+        return InitialOutput(features, predictions, canvas)
+
+    def prepare(
+        self, image: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"]
+    ) -> tuple[Float[Tensor, "b 3 Hp Wp"], Canvas]:
+        """Normalise, then pad at the right and bottom with the mean colour to what the strides need."""
+        if image.dtype == torch.uint8:
+            image = image.to(self.mean.dtype) / 255
+        picture = (image - self.mean) / self.std
+        height, width = image.shape[-2:]
+        padded = (_up_to(height, self.multiple), _up_to(width, self.multiple))
+        picture = F.pad(picture, (0, padded[1] - width, 0, padded[0] - height))
+        return picture, Canvas(size=(height, width), padded=padded)
+
+    def fuse(self, picture: Float[Tensor, "b 3 Hp Wp"]) -> Float[Tensor, "b d h w"]:
+        """A normalised, padded picture to the fused feature."""
+        grid = (picture.shape[-2] // self.grid_stride, picture.shape[-1] // self.grid_stride)
+        return self.fusion(self.backbone(picture), grid)
+
+
+def _up_to(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
