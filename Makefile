@@ -53,8 +53,8 @@ distclean: clean ## Remove .venv too
 
 # A pyenv shim may stand on the path and still refuse to run, so each candidate is tried rather than looked up.
 $(VENV)/.made:
-	@if $(BIN)/python -m pip --version >/dev/null 2>&1 && \
-	  $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then touch $@; exit 0; fi; \
+	@if $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11) or sys.prefix == sys.base_prefix)' \
+	  >/dev/null 2>&1; then touch $@; exit 0; fi; \
 	for python in $(PYTHONS); do \
 	  if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	    echo "Making $(VENV) with $$($$python --version)"; \
