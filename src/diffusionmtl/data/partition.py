@@ -1,0 +1,278 @@
+"""Which labels training may see.
+
+Partly labelled data has images each annotated for only some tasks. A `Partition` says so for every image, whether that is
+how the data came (`as_found`) or whether labels are hidden on purpose, to study what partial labels cost. A partition is
+readable text, can be reviewed and shared, and names what it shows by a hash.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diffusionmtl import files
+from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.errors import UserError, nearest
+
+Annotated = Mapping[str, frozenset[str]]
+
+MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The (image, task) pairs whose labels may be seen.
+
+    Attributes:
+        visible: per image name the names of its visible tasks; an image may have none.
+        source: where this came from, for a person to read.
+    """
+
+    visible: Annotated
+    source: str
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that are equal exactly for partitions that show the same labels.
+
+        Neither the order of images and tasks nor images without a label count.
+        """
+        lines = ("\t".join([name, *sorted(tasks)]) for name, tasks in sorted(self.visible.items()) if tasks)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def counts(self, tasks: Iterable[str]) -> dict[str, int]:
+        """How many images show each task."""
+        return {task: sum(task in seen for seen in self.visible.values()) for task in tasks}
+
+    def only(self, names: Iterable[str]) -> "Partition":
+        """The same for some of the images, in the order of `names`."""
+        return Partition({name: self.visible[name] for name in names}, self.source)
+
+    def save(self, path: Path) -> None:
+        """Write it as text: comments, then per line an image and its visible tasks, separated by tabs.
+
+        Raises:
+            UserError: an image's name cannot stand in such a file, or the file cannot be written.
+        """
+        for name in self.visible:
+            if any(separator in name for separator in "\t\n\r"):
+                raise UserError(f"{path}: image name {name!r} holds a tab or line break; rename the image")
+        head = [f"# {self.source}", f"# digest {self.digest()}", "# image<tab>visible task<tab>visible task ..."]
+        rows = ["\t".join([name, *sorted(tasks)]) for name, tasks in self.visible.items()]
+        try:
+            files.write_bytes_atomically(path, "\n".join([*head, *rows, ""]).encode())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+    @classmethod
+    def load(cls, path: Path, dataset: DenseDataset) -> "Partition":
+        """Read what `save` wrote, or what a person wrote alike. Images that it leaves out have no visible label.
+
+        Raises:
+            UserError: the file cannot be read, or names an image, task or annotation that the data set lacks.
+        """
+        known = annotations(dataset)
+        visible: dict[str, frozenset[str]] = {}
+        for number, line in enumerate(_lines(path), start=1):
+            name, *tasks = line.split("\t")
+            if not line.strip() or (line.startswith("#") and name not in known):
+                continue
+            where = f"{path}, line {number}"
+            if name in visible:
+                raise UserError(f"{where}: image '{name}' stands twice; keep one line for it")
+            visible[name] = _checked(where, name, [task.strip() for task in tasks], known, dataset)
+        return cls({name: visible.get(name, frozenset()) for name in dataset.names}, str(path))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES} bytes, surely not a partition")
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a partition ({error.strerror or error})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8, so not a partition") from None
+
+
+def _checked(where: str, name: str, tasks: list[str], known: Annotated, dataset: DenseDataset) -> frozenset[str]:
+    if name not in known:
+        raise UserError(
+            f"{where}: data set '{dataset.name}' has no image '{name[:80]}'.{nearest(name[:80], known)} "
+            "A line is an image name and its visible tasks, separated by tabs"
+        )
+    wanted = frozenset(tasks) - {""}
+    words = [task.name for task in dataset.tasks]
+    for task in sorted(wanted - set(words)):
+        raise UserError(
+            f"{where}: data set '{dataset.name}' has no task '{task[:80]}'.{nearest(task[:80], words)} "
+            f"Known: {', '.join(words)}"
+        )
+    for task in sorted(wanted - known[name]):
+        raise UserError(
+            f"{where}: image '{name}' has no annotation for '{task}'; take '{task}' off this line or add it"
+        )
+    return wanted
+
+
+def annotations(dataset: DenseDataset) -> dict[str, frozenset[str]]:
+    """Per image, in the data set's order, the tasks for which it has an annotation."""
+    return {name: frozenset(dataset.annotated(index)) for index, name in enumerate(dataset.names)}
+
+
+def as_found(annotated: Annotated) -> Partition:
+    """Every annotation there is, for data that is partly labelled by itself."""
+    return Partition(dict(annotated), "as found")
+
+
+def full(annotated: Annotated) -> Partition:
+    """Every annotation there is, for data of which the other partitions hide some."""
+    return Partition(dict(annotated), "full")
+
+
+def one_label(annotated: Annotated, tasks: Sequence[str], seed: int) -> Partition:
+    """Exactly one of each image's annotations, such that the tasks come out as equal in number as they can.
+
+    They differ by at most one where every image is annotated for every task.
+
+    Args:
+        annotated: per image its annotations, in a fixed order. Leave out what must never be chosen.
+        tasks: the whole task set, in a fixed order.
+    """
+    rng = np.random.default_rng(seed)
+    choices = [tuple(t for t in tasks if t in annotated[name]) for name in annotated]
+    chosen = _balanced(choices, [tasks[i] for i in rng.permutation(len(tasks))], rng)
+    visible = {name: frozenset(task) for name, task in zip(annotated, chosen, strict=True)}
+    return Partition(visible, f"one label per image, seed {seed}")
+
+
+def _balanced(choices: list[tuple[str, ...]], tasks: list[str], rng: np.random.Generator) -> list[list[str]]:
+    """One of each image's choices, or none if it has none: a semi-matching of images to tasks with the smallest loads.
+
+    Greedy in random order, then improved along paths that move one image each from task to task, from a task with much
+    to one with at least two fewer. Without such a path no other choice is more even (Harvey et al. 2006).
+    """
+    held: dict[tuple[tuple[str, ...], str], list[int]] = {}
+    load = dict.fromkeys(tasks, 0)
+    for image in rng.permutation(len(choices)):
+        options = choices[image]
+        if options:
+            task = min((t for t in tasks if t in options), key=load.__getitem__)
+            held.setdefault((options, task), []).append(int(image))
+            load[task] += 1
+    while path := _relief(held, load):
+        for source, target in itertools.pairwise(path):
+            options = next(o for o, t in held if t == source and target in o and held[o, t])
+            held.setdefault((options, target), []).append(held[options, source].pop())
+        load[path[0]] -= 1
+        load[path[-1]] += 1
+    chosen: list[list[str]] = [[] for _ in choices]
+    for (_, task), images in held.items():
+        for image in images:
+            chosen[image] = [task]
+    return chosen
+
+
+def _relief(held: Mapping[tuple[tuple[str, ...], str], list[int]], load: Mapping[str, int]) -> list[str]:
+    """The shortest way to move load from one task to another that has at least two fewer; empty if there is none."""
+    ways: dict[str, set[str]] = {task: set() for task in load}
+    for (options, task), images in held.items():
+        if images:
+            ways[task].update(options)
+    for start in sorted(load, key=load.__getitem__, reverse=True):
+        came = {start: start}
+        queue = [start]
+        for here in queue:
+            for there in load:
+                if there in ways[here] and there not in came:
+                    came[there] = here
+                    queue.append(there)
+        end = min(queue, key=load.__getitem__)
+        if load[start] - load[end] >= 2:
+            path = [end]
+            while path[-1] != start:
+                path.append(came[path[-1]])
+            return path[::-1]
+    return []
+
+
+def random_label(annotated: Annotated, tasks: Sequence[str], seed: int) -> Partition:
+    """Of each image's K_i annotations n at random, n uniform in 1..K_i - 1; the only one if K_i is 1.
+
+    This is the random-label protocol of the published benchmarks: an image never keeps all its labels.
+    """
+    rng = np.random.default_rng(seed)
+    visible: dict[str, frozenset[str]] = {}
+    for name in annotated:
+        options = [task for task in tasks if task in annotated[name]]
+        if len(options) > 1:
+            kept = int(rng.integers(1, len(options)))
+            options = [options[i] for i in rng.choice(len(options), size=kept, replace=False)]
+        visible[name] = frozenset(options)
+    return Partition(visible, f"random labels per image, seed {seed}")
+
+
+PROTOCOLS: Mapping[str, Callable[[Annotated, Sequence[str], int], Partition]] = {
+    "as-found": lambda annotated, tasks, seed: as_found(annotated),
+    "full": lambda annotated, tasks, seed: full(annotated),
+    "one": one_label,
+    "random": random_label,
+}
+
+
+def make_partition(mode: str, dataset: DenseDataset, seed: int) -> Partition:
+    """The partition that `--labels` asks for: as-found, full, one, random, or the path of a partition file.
+
+    Raises:
+        UserError: neither a known word nor a usable file.
+    """
+    if mode in PROTOCOLS:
+        return PROTOCOLS[mode](annotations(dataset), [task.name for task in dataset.tasks], seed)
+    path = Path(mode)
+    if not path.exists():
+        raise UserError(
+            f"labels: '{mode}' is neither a file nor one of {', '.join(PROTOCOLS)}.{nearest(mode, PROTOCOLS)}"
+        )
+    return Partition.load(path, dataset)
+
+
+def drop_unlabelled(partition: Partition) -> tuple[Partition, tuple[str, ...]]:
+    """The partition of just the images that show a label, and the names of those that show none."""
+    dropped = tuple(name for name, tasks in partition.visible.items() if not tasks)
+    return partition.only(name for name, tasks in partition.visible.items() if tasks), dropped
+
+
+def hold_out(partition: Partition, fraction: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Cut a development set from a training set, so that the set that is reported is never looked at.
+
+    Of each task's labels about `fraction` go to the development set, at least one if the task has two and the cut does
+    not take another task's last one. Images without a label stay where they are.
+
+    Args:
+        fraction: share to hold out, 0 <= fraction < 1.
+
+    Returns:
+        The names to train on and the names held out, both in the partition's order.
+    """
+    if not 0 <= fraction < 1:
+        raise UserError(f"hold-out fraction: must lie in [0, 1), not {fraction}")
+    tasks = sorted(frozenset[str]().union(*partition.visible.values()))
+    counts = partition.counts(tasks)
+    held = dict.fromkeys(tasks, 0)
+    dev: set[str] = set()
+    order = list(partition.visible)
+    order = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
+    for task in sorted(tasks, key=counts.__getitem__):
+        wanted = max(round(fraction * counts[task]), min(1, counts[task] - 1)) if fraction > 0 else 0
+        for name in order:
+            seen = partition.visible[name]
+            if held[task] >= wanted:
+                break
+            if task in seen and name not in dev and all(held[t] + 1 < counts[t] for t in seen):
+                dev.add(name)
+                for t in seen:
+                    held[t] += 1
+    names = partition.visible
+    return tuple(name for name in names if name not in dev), tuple(name for name in names if name in dev)
