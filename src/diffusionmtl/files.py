@@ -7,17 +7,22 @@ throws into one line that names the file.
 import io
 import math
 import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from diffusionmtl.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 150_000_000
 _ARRAY_BYTES_PER_PIXEL = 32
+_SIDEWAYS = (5, 6, 7, 8)
+_pillow_limit = threading.Lock()
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -28,11 +33,24 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises:
         UserError: the file is missing, not an image, truncated, or has more than `max_pixels` pixels.
     """
-    picture = _decode(path, max_pixels)
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return np.repeat(_wide_grey_to_uint8(np.asarray(picture))[..., None], 3, axis=2)
-    return np.asarray(picture.convert("RGB"))
+    with _opened(path, max_pixels) as picture:
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+            return np.repeat(_wide_grey_to_uint8(np.asarray(upright))[..., None], 3, axis=2)
+        return np.asarray(upright.convert("RGB"))
+
+
+def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """H, W that `read_image` would give, from the header where the format allows it.
+
+    Raises:
+        UserError: as `read_image`, as far as the header tells.
+    """
+    with _opened(path, max_pixels) as picture:
+        width, height = picture.size
+        turned = picture.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+        return (width, height) if turned else (height, width)
 
 
 def read_label_picture(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -44,14 +62,12 @@ def read_label_picture(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises:
         UserError: as `read_image`; also for a lossy JPEG, which cannot hold class indices.
     """
-    picture = _decode(path, max_pixels)
-    if picture.format == "JPEG":
-        raise UserError(f"{path}: a JPEG cannot hold labels, its numbers are approximate; save it as PNG")
-    if picture.mode == "1":
-        picture = picture.convert("L")
-    if picture.mode in ("LA", "RGBA", "PA"):
-        picture = picture.convert({"LA": "L", "RGBA": "RGB", "PA": "P"}[picture.mode])
-    return np.asarray(picture)
+    with _opened(path, max_pixels) as picture:
+        if picture.format in ("JPEG", "MPO"):
+            raise UserError(f"{path}: a JPEG cannot hold labels, its numbers are approximate; save it as PNG")
+        picture.load()
+        plain = {"1": "L", "LA": "L", "RGBA": "RGB", "PA": "P"}.get(picture.mode, picture.mode)
+        return np.asarray(picture if plain == picture.mode else picture.convert(plain))
 
 
 def read_array(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -118,20 +134,18 @@ def write_picture(path: Path, pixels: np.ndarray, palette: np.ndarray | None = N
     write_bytes_atomically(path, stream.getvalue())
 
 
-def _decode(path: Path, max_pixels: int) -> Image.Image:
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """A picture of which only the header has been read; what Pillow throws in the body becomes a UserError too."""
     try:
-        with warnings.catch_warnings():
-            # Pillow's own bomb limit is lower than ours and only warns below twice its size; ours is the one that rules.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path, formats=("JPEG", "PNG", "WEBP", "TIFF"))
+        with _open_header(path) as picture:
             width, height = picture.size
             if width * height > max_pixels:
                 raise UserError(
                     f"{path}: {width}x{height} pixels is more than the limit of {max_pixels:,}; "
                     "resize it or raise --max-pixels"
                 )
-            picture.load()
-        return picture
+            yield picture
     except UserError:
         raise
     except FileNotFoundError:
@@ -140,6 +154,17 @@ def _decode(path: Path, max_pixels: int) -> Image.Image:
         raise UserError(f"{path}: is a folder, an image file was expected") from None
     except Exception as error:  # Pillow's decoders throw whatever their parser threw
         raise UserError(f"{path}: not a readable image ({_one_line(error)}); replace or remove it") from error
+
+
+def _open_header(path: Path) -> Image.Image:
+    # Pillow refuses by a limit of its own, which is global and lower than what a caller of ours may ask for.
+    with _pillow_limit, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=("JPEG", "PNG", "WEBP", "TIFF"))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:
