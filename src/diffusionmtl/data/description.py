@@ -1,0 +1,109 @@
+"""`dataset.yaml`: which tasks a folder of images is labelled for."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffusionmtl import files
+from diffusionmtl.data.guess import guessed_tasks
+from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.tasks import Task, task_from_settings
+
+FILE_NAME = "dataset.yaml"
+IMAGES = "images"
+MAX_BYTES = 1_000_000
+_KEYS = ("tasks",)
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def dataset_tasks(root: Path) -> tuple[Task, ...]:
+    """The tasks that `<root>/dataset.yaml` names, in its order.
+
+    Raises:
+        UserError: the folder or the file is missing (the error says what a minimal one would be), the file is no plain
+            YAML, or it says something that no task kind knows.
+    """
+    path = root / FILE_NAME
+    if not root.is_dir():
+        what = "is a file, a folder was expected" if root.exists() else "no such folder"
+        raise UserError(f"{root}: {what}; a data set is a folder with {FILE_NAME} and <split>/{IMAGES}")
+    if not path.is_file():
+        raise UserError(_how_to_describe(root))
+    described = _load(path)
+    if not isinstance(described, dict) or not described:
+        raise UserError(f"{path}: must say 'tasks:' and below it one line a task, e.g. depth: {{kind: depth}}")
+    for key in described:
+        if key not in _KEYS:
+            raise UserError(f"{path}: unknown key '{key}'.{nearest(str(key), _KEYS)} Known: {', '.join(_KEYS)}")
+    tasks = described["tasks"]
+    if not isinstance(tasks, dict) or not tasks:
+        raise UserError(f"{path}: 'tasks' must name at least one task, e.g. tasks: {{depth: {{kind: depth}}}}")
+    return tuple(task_from_settings(_checked_name(path, name), said, str(path)) for name, said in tasks.items())
+
+
+def write_dataset_yaml(root: Path, tasks: Iterable[Task]) -> Path:
+    """Write `<root>/dataset.yaml` so that `dataset_tasks` gives `tasks` back; returns its path."""
+    path = root / FILE_NAME
+    said = {_checked_name(path, task.name): task.settings() for task in tasks}
+    text = yaml.safe_dump({"tasks": said}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    files.write_bytes_atomically(path, text.encode())
+    return path
+
+
+def _checked_name(path: Path, name: Any) -> str:
+    if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name) or name == IMAGES:
+        hint = "put it in quotes" if isinstance(name, bool) else f"use letters, digits, _ and - (and not '{IMAGES}')"
+        raise UserError(f"{path}: task name '{name}' cannot be the name of a folder of labels; {hint}")
+    return name
+
+
+def _how_to_describe(root: Path) -> str:
+    path = root / FILE_NAME
+    if (root / IMAGES).is_dir():
+        return f"{path}: no such file, and {root} looks like one split of a data set; name the folder above it"
+    if not any(root.iterdir()):
+        return f"{root}: is empty; a data set is a folder with {FILE_NAME}, <split>/{IMAGES} and <split>/<task>"
+    guessed = guessed_tasks(root)
+    if not guessed:
+        return (
+            f"{path}: no such file, and no <split>/{IMAGES} with a folder of labels beside it to guess it from; "
+            "write e.g. tasks: {depth: {kind: depth}}"
+        )
+    said = ", ".join(f"{name}: {_flow(settings)}" for name, settings in guessed.items())
+    return f"{path}: no such file; a minimal one for this folder, guessed from its labels: tasks: {{{said}}}"
+
+
+def _flow(settings: dict[str, Any]) -> str:
+    return yaml.safe_dump(settings, sort_keys=False, default_flow_style=True, width=10**9).strip()
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases (a few lines of which can unfold to gigabytes) and without a key that stands twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed here", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _load(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes; it should only name tasks and classes")
+        return yaml.load(path.read_bytes(), Loader=_PlainLoader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{path}: {line}{error.problem or 'not YAML'}; mend the file") from None
+    except (yaml.YAMLError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:160]}); mend the file") from None

@@ -1,0 +1,219 @@
+"""Partly labelled folders: `<split>/images/<name>.jpg` and, where there is a label, `<split>/<task>/<name>.png`."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from diffusionmtl import files
+from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.checks import check_tasks_labelled
+from diffusionmtl.data.description import IMAGES, dataset_tasks, write_dataset_yaml
+from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.tasks import Task
+
+__all__ = ["FolderDataset", "dataset_splits", "dataset_tasks", "write_dataset_yaml"]
+
+RATIO_TOLERANCE = 0.02
+_SAFE_SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+
+class FolderDataset(DenseDataset):
+    """One split of a partly labelled folder.
+
+    An image's name is its path below `images` without suffix. Everything but files is read lazily: opening looks at
+    names only.
+
+    Attributes:
+        root: the folder that holds `dataset.yaml`.
+        split: the folder below it.
+    """
+
+    def __init__(self, root: Path, split: str, tasks: tuple[Task, ...], max_pixels: int = files.MAX_PIXELS) -> None:
+        """Look for the files; `open` reads the tasks from the folder."""
+        self.root, self.split, self.tasks = root, split, tasks
+        self.name = root.resolve().name
+        self._folder = root / split
+        self._max_pixels = max_pixels
+        self._images = _images(self._folder / IMAGES, root)
+        self.names = tuple(self._images)
+        self._found = {task.name: _labels(self._folder / task.name, task, root) for task in tasks}
+        self._labels = {
+            task: {n: s for n, s in found.items() if n in self._images} for task, found in self._found.items()
+        }
+        self._sizes: dict[int, tuple[int, int]] = {}
+
+    @classmethod
+    def open(cls, root: Path, split: str, max_pixels: int = files.MAX_PIXELS) -> "FolderDataset":
+        """Open `<root>/<split>`; images of more than `max_pixels` pixels will be refused when they are read.
+
+        Raises:
+            UserError: `dataset.yaml` or the split is missing or wrong, it has no image, two images share a name, or a
+                link leads out of `root`.
+        """
+        root = Path(root)
+        tasks = dataset_tasks(root)
+        if not _SAFE_SPLIT.fullmatch(split) or not (root / split / IMAGES).is_dir():
+            splits = dataset_splits(root)
+            known = f"it has: {', '.join(splits)}" if splits else "it has none"
+            raise UserError(f"{root}: no split '{split}' (a folder {split}/{IMAGES}); {known}.{nearest(split, splits)}")
+        return cls(root, split, tasks, max_pixels)
+
+    def annotated(self, index: int) -> frozenset[str]:
+        """The tasks that have a file for this image."""
+        return frozenset(task for task, labels in self._labels.items() if self.names[index] in labels)
+
+    def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
+        """The image, upright."""
+        pixels = files.read_image(self.image_path(index), self._max_pixels)
+        self._sizes[index] = pixels.shape[:2]
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).copy())
+
+    def label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
+        """A label at the size of its upright image."""
+        return self.fitted(index, task, *self.stored_label(index, task))
+
+    def stored_label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
+        """A label at the size of its file."""
+        kind = next(t for t in self.tasks if t.name == task)
+        return kind.read(self.label_path(index, task))
+
+    def fitted(self, index: int, task: str, label: LabelMap, valid: ValidMap) -> tuple[LabelMap, ValidMap]:
+        """A stored label at the size of its image, by the label's own rule.
+
+        Raises:
+            UserError: it shows another aspect ratio.
+        """
+        height, width = self.size(index)
+        stored_height, stored_width = label.shape[-2:]
+        if (stored_height, stored_width) == (height, width):
+            return label, valid
+        if abs(stored_width * height / (stored_height * width) - 1) > RATIO_TOLERANCE:
+            raise UserError(
+                f"{self.label_path(index, task)}: task '{task}': the label is {stored_width}x{stored_height} and its "
+                f"image {self.image_path(index).name} {width}x{height} (upright), another aspect ratio; "
+                "save the label for the whole image"
+            )
+        return label.resized(height, width), valid.resized(height, width)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """H, W of an image, upright."""
+        if index not in self._sizes:
+            self._sizes[index] = files.image_size(self.image_path(index), self._max_pixels)
+        return self._sizes[index]
+
+    def image_path(self, index: int) -> Path:
+        """The file of an image."""
+        name = self.names[index]
+        return self._folder / IMAGES / (name + self._images[name])
+
+    def label_path(self, index: int, task: str) -> Path:
+        """The file of a label; a KeyError where there is none."""
+        name = self.names[index]
+        return self._folder / task / (name + self._labels[task][name])
+
+    def orphans(self) -> list[Path]:
+        """Label files without an image of their name: most likely misnamed."""
+        return [
+            self._folder / task / (name + suffix)
+            for task, found in self._found.items()
+            for name, suffix in found.items()
+            if name not in self._images
+        ]
+
+    def unusable_labels(self) -> list[Path]:
+        """Files named as an image in a task's folder, with a suffix that the task cannot be read from."""
+        return [
+            self._folder / task.name / (name + suffix)
+            for task in self.tasks
+            for name, suffix in _files(self._folder / task.name, self.root)
+            if name in self._images and name not in self._labels[task.name]
+        ]
+
+    def undeclared_folders(self) -> list[Path]:
+        """Folders beside `images` that `dataset.yaml` does not name."""
+        known = {task.name for task in self.tasks} | {IMAGES}
+        return sorted(
+            p for p in self._folder.iterdir() if p.is_dir() and p.name not in known and not p.name.startswith(".")
+        )
+
+    def check_tasks_labelled(self) -> None:
+        """Refuse a task of which this split has no label at all.
+
+        Raises:
+            UserError: names the folder.
+        """
+        check_tasks_labelled(self)
+
+
+def dataset_splits(root: Path) -> tuple[str, ...]:
+    """The splits of a folder: those of its folders that have `images`."""
+    return tuple(sorted(p.parent.name for p in root.glob(f"*/{IMAGES}") if p.is_dir()))
+
+
+def _images(folder: Path, root: Path) -> dict[str, str]:
+    """Name -> suffix of every image, sorted by name."""
+    found: dict[str, str] = {}
+    for name, suffix in _files(folder, root):
+        if suffix.lower() not in files.IMAGE_SUFFIXES:
+            continue
+        if name in found:
+            raise UserError(
+                f"{folder}: two images are named '{name}': {name}{found[name]} and {name}{suffix}; "
+                "labels could not tell them apart, rename or remove one"
+            )
+        found[name] = suffix
+    if not found:
+        raise UserError(f"{folder}: no images in it; put {', '.join(s[1:] for s in files.IMAGE_SUFFIXES)} files there")
+    return dict(sorted(found.items()))
+
+
+def _labels(folder: Path, task: Task, root: Path) -> dict[str, str]:
+    """Name -> suffix of every label; of several for one name the suffix that the task names first."""
+    rank = {suffix: i for i, suffix in enumerate(task.suffixes)}
+    found: dict[str, str] = {}
+    for name, suffix in _files(folder, root):
+        if suffix.lower() in rank and (name not in found or rank[suffix.lower()] < rank[found[name].lower()]):
+            found[name] = suffix
+    return found
+
+
+def _files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
+    """(name, suffix) of every plain file below `folder`, sorted; nothing where there is no such folder."""
+    inside = root.resolve()
+    real = folder.resolve()
+    _check_inside(folder, real, inside)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, a folder of labels was expected; move it away")
+    if folder.is_dir():
+        yield from _walk(folder, "", inside, frozenset([real]))
+
+
+def _walk(folder: Path, prefix: str, inside: Path, above: frozenset[Path]) -> Iterator[tuple[str, str]]:
+    with os.scandir(folder) as entries:
+        ordered = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    for entry in ordered:
+        if entry.is_symlink():
+            _check_inside(Path(entry.path), Path(entry.path).resolve(), inside)
+        if entry.is_dir():
+            real = Path(entry.path).resolve()
+            if real not in above:
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", inside, above | {real})
+        elif entry.is_file():
+            stem, suffix = os.path.splitext(entry.name)
+            yield prefix + stem, suffix
+        elif entry.is_symlink():
+            raise UserError(f"{entry.path}: a link to nothing; mend or remove it")
+
+
+def _check_inside(path: Path, real: Path, inside: Path) -> None:
+    if not real.is_relative_to(inside):
+        raise UserError(
+            f"{path}: a link that leads out of the data set to {real}; copy what it points to into {inside}"
+        )

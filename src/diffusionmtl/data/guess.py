@@ -1,0 +1,71 @@
+"""What kinds of label a folder without `dataset.yaml` seems to hold: only ever a suggestion to its owner."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusionmtl import files
+from diffusionmtl.errors import UserError
+
+_LOOKED_AT = 5
+_IGNORE = 255
+_LINES_COVER = 0.12
+_WORDS = {
+    "depth": ("depth", "disparity"),
+    "normals": ("normal",),
+    "boundary": ("edge", "boundar", "contour"),
+    "saliency": ("sal",),
+    "segmentation": ("seg", "part", "class", "label", "mask"),
+}
+
+
+def guessed_tasks(root: Path) -> dict[str, dict[str, Any]]:
+    """Settings, as `dataset.yaml` would give them, for every folder of labels beside an `images` folder."""
+    folders: dict[str, list[Path]] = {}
+    for images in sorted(root.glob("*/images")):
+        for folder in sorted(images.parent.iterdir()):
+            if folder.is_dir() and folder.name != "images" and not folder.name.startswith("."):
+                folders.setdefault(folder.name, []).append(folder)
+    return {
+        name: _guess(name, [path for folder in found for path in _first(folder)]) for name, found in folders.items()
+    }
+
+
+def _first(folder: Path) -> list[Path]:
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in (".npy", ".png", ".tif", ".tiff"))
+    return list(islice((p for p in found if p.is_file() and not p.name.startswith(".")), _LOOKED_AT))
+
+
+def _guess(name: str, paths: list[Path]) -> dict[str, Any]:
+    labels = [label for label in map(_read, paths) if label is not None]
+    kind = next((k for k, words in _WORDS.items() if any(word in name.lower() for word in words)), None)
+    kind = kind or (_kind_of(labels[0]) if labels else "segmentation")
+    if kind != "segmentation":
+        return {"kind": kind}
+    highest = max((_highest_class(label) for label in labels), default=1)
+    return {"kind": kind, "classes": [f"class{i}" for i in range(max(highest, 1) + 1)]}
+
+
+def _read(path: Path) -> np.ndarray | None:
+    try:
+        return files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
+    except UserError:
+        return None
+
+
+def _kind_of(label: np.ndarray) -> str:
+    if label.ndim == 3:
+        return "normals"
+    if label.dtype.kind == "f" or label.dtype == np.uint16:
+        return "depth"
+    values = np.unique(label)
+    if label.dtype == bool or (len(values) <= 2 and values.max(initial=0) >= 128):
+        return "boundary" if (label > 0).mean() < _LINES_COVER else "saliency"
+    return "segmentation"
+
+
+def _highest_class(label: np.ndarray) -> int:
+    classes = label[(label != _IGNORE) & (label >= 0)] if label.dtype.kind in "iu" else label[:0]
+    return min(int(classes.max(initial=1)), 999)
