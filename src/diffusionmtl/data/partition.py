@@ -1,8 +1,8 @@
 """Which labels training may see.
 
-Partly labelled data has images each annotated for only some tasks. A `Partition` says so for every image, whether that is
-how the data came (`as_found`) or whether labels are hidden on purpose, to study what partial labels cost. A partition is
-readable text, can be reviewed and shared, and names what it shows by a hash.
+Partly labelled data has images each annotated for only some tasks. A `Partition` says so for every image, whether that
+is how the data came (`as_found`) or whether labels are hidden on purpose, to study what partial labels cost. A partition
+is readable text, can be reviewed and shared, and names what it shows by a hash.
 """
 
 import hashlib
@@ -143,7 +143,7 @@ def one_label(annotated: Annotated, tasks: Sequence[str], seed: int) -> Partitio
     """
     rng = np.random.default_rng(seed)
     choices = [tuple(t for t in tasks if t in annotated[name]) for name in annotated]
-    chosen = _balanced(choices, [tasks[i] for i in rng.permutation(len(tasks))], rng)
+    chosen = _balanced(choices, [tasks[int(i)] for i in rng.permutation(len(tasks))], rng)
     visible = {name: frozenset(task) for name, task in zip(annotated, chosen, strict=True)}
     return Partition(visible, f"one label per image, seed {seed}")
 

@@ -6,7 +6,7 @@ drawn. Nothing else in the package asks which kind a task is.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -47,10 +47,11 @@ class Task(ABC):
     """
 
     name: str
-    weight: float = 1.0
+    weight: float = field(default=1.0, kw_only=True)
 
     kind: ClassVar[str]
     label_type: ClassVar[type[LabelMap]]
+    label_channels: ClassVar[int] = 1
     suffixes: ClassVar[tuple[str, ...]]
     headline: ClassVar[str]
     higher_is_better: ClassVar[bool]
@@ -61,6 +62,11 @@ class Task(ABC):
     @abstractmethod
     def channels(self) -> int:
         """C_t, the channels of the raw output."""
+
+    @property
+    def label_dtype(self) -> torch.dtype:
+        """What the numbers of a label [label_channels H W] are: float32 unless a kind says otherwise."""
+        return torch.float32
 
     @abstractmethod
     def read(self, path: Path) -> tuple[LabelMap, ValidMap]:

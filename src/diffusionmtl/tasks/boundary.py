@@ -1,6 +1,6 @@
 """Boundaries: the thin lines between one thing and the next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -72,7 +72,7 @@ class Boundary(Task):
         ignore: the value that means unknown, if any.
     """
 
-    weight: float = 50.0
+    weight: float = field(default=50.0, kw_only=True)
     positive_weight: float = 0.95
     ignore: int | None = None
 
@@ -92,6 +92,11 @@ class Boundary(Task):
     def channels(self) -> int:
         """One logit."""
         return 1
+
+    @property
+    def label_dtype(self) -> torch.dtype:
+        """Yes or no."""
+        return torch.bool
 
     def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
         """True on a boundary."""

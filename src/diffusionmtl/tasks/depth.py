@@ -1,6 +1,6 @@
 """Depth in metres."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -59,7 +59,7 @@ class Depth(Task):
         limit: labels beyond this many metres are an error, most likely a wrong unit.
     """
 
-    weight: float = 1.0
+    weight: float = field(default=1.0, kw_only=True)
     scale: float = 0.001
     limit: float = 1000.0
 

@@ -1,6 +1,6 @@
 """Surface normals: unit vectors in the camera's frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -65,11 +65,12 @@ class SurfaceNormals(Task):
             Inside the package and in metrics it is always opengl.
     """
 
-    weight: float = 10.0
+    weight: float = field(default=10.0, kw_only=True)
     frame: Literal["opengl", "opencv"] = "opengl"
 
     kind: ClassVar[str] = "normals"
     label_type: ClassVar[type[LabelMap]] = NormalMap
+    label_channels: ClassVar[int] = 3
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".tif", ".tiff")
     headline: ClassVar[str] = "mErr@pooled"
     higher_is_better: ClassVar[bool] = False

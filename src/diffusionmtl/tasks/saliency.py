@@ -1,6 +1,6 @@
 """Saliency: the part of a picture that a person looks at first."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -60,7 +60,7 @@ class Saliency(Task):
         ignore: the value that means unknown, if any.
     """
 
-    weight: float = 5.0
+    weight: float = field(default=5.0, kw_only=True)
     ignore: int | None = None
 
     kind: ClassVar[str] = "saliency"
@@ -75,6 +75,11 @@ class Saliency(Task):
     def channels(self) -> int:
         """Two logits: not salient, salient."""
         return 2
+
+    @property
+    def label_dtype(self) -> torch.dtype:
+        """Yes or no."""
+        return torch.bool
 
     def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
         """True where salient."""

@@ -1,6 +1,6 @@
 """Semantic segmentation: one class per pixel. Human parts are a segmentation with other classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -61,7 +61,7 @@ class SemanticSegmentation(Task):
     """
 
     classes: tuple[str, ...] = ()
-    weight: float = 1.0
+    weight: float = field(default=1.0, kw_only=True)
     ignore: int = 255
 
     kind: ClassVar[str] = "segmentation"
@@ -84,6 +84,11 @@ class SemanticSegmentation(Task):
         """One logit per class."""
         return len(self.classes)
 
+    @property
+    def label_dtype(self) -> torch.dtype:
+        """Class indices, in as few bytes as the classes allow."""
+        return torch.uint8 if self.channels <= 256 else torch.int32
+
     def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
         """Class indices uint8 (int32 beyond 256 classes) [1 H W]."""
         index = files.read_array(path) if path.suffix == ".npy" else files.read_label_picture(path)
@@ -97,8 +102,7 @@ class SemanticSegmentation(Task):
         index = index.astype(np.int64)
         valid = index != self.ignore
         self._check(path, index, valid)
-        dtype = torch.uint8 if self.channels <= 256 else torch.int32
-        label = torch.from_numpy(np.where(valid, index, 0)).to(dtype)[None]
+        label = torch.from_numpy(np.where(valid, index, 0)).to(self.label_dtype)[None]
         return label.as_subclass(ClassMap), torch.from_numpy(valid)[None].as_subclass(ValidMap)
 
     def _check(self, path: Path, index: np.ndarray, valid: np.ndarray) -> None:

@@ -1,0 +1,248 @@
+"""Settings: small typed records, one beside each part, read from YAML and the command line and written into every run.
+
+Imports no torch, so that the command line can explain itself at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from diffusionmtl.errors import UserError, nearest
+
+Method = Literal["feature", "prediction", "multitask"]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which images, which of their labels, at which size.
+
+    Attributes:
+        data: partly labelled folders, or `rooms`; several are joined into one.
+        tasks: train only these tasks; all tasks of the data if empty.
+        labels: which annotations training may see: as-found, one, random, full, or a partition file.
+        label_seed: seed of the one-label and random-label partitions.
+        size: height and width of the training picture.
+        fit: shrink or enlarge whole images to fit inside size first; otherwise crop at their own resolution.
+        rooms: how many rooms to draw for training (`--data rooms`).
+        rooms_val: how many rooms to draw for validation.
+        holdout: share of the training images kept apart to choose the best checkpoint.
+        max_pixels: refuse images with more pixels than this.
+    """
+
+    data: tuple[str, ...] = ("rooms",)
+    tasks: tuple[str, ...] = ()
+    labels: str = "as-found"
+    label_seed: int = 0
+    size: tuple[int, int] = (96, 128)
+    fit: bool = True
+    rooms: int = 500
+    rooms_val: int = 200
+    holdout: float = 0.05
+    max_pixels: int = 150_000_000
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How training pictures are varied.
+
+    Attributes:
+        scale: range of the random zoom.
+        flip: probability of a mirror image.
+        photometric: vary brightness, contrast, saturation and hue.
+        max_class_share: redraw a crop in which one class of a visible segmentation covers more than this.
+    """
+
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    photometric: bool = True
+    max_class_share: float = 0.75
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The network.
+
+    Attributes:
+        method: feature or prediction (DiffusionMTL's two diffusions), or multitask (the baseline without refinement).
+        backbone: any timm network with feature maps.
+        backbone_weights: file with its weights (.safetensors, or .pth holding plain tensors).
+        pretrained: fetch timm's ImageNet weights from the hub instead.
+        width: channels of the task features, D.
+        hidden: inner channels of the refinement heads; `width` if 0.
+        decoder_blocks: residual blocks per initial decoder; 2, or 6 for the multi-task baseline, if 0.
+        grid_stride: pixels per cell of the grid on which tasks are predicted.
+        token_stride: cells per attention token, along each side.
+        blocks: transformer blocks of the denoiser.
+        attention_heads: heads of each.
+        steps: diffusion steps, S.
+        noise_start: beta of the first step.
+        noise_end: beta of the last step.
+        condition: what the multi-task condition is made of; none switches it off.
+        form: published (the denoiser's output is the clean signal) or correction (it is added to the noisy signal).
+        signal_scale: factor on the signal of Prediction Diffusion before it is noised.
+    """
+
+    method: Method = "feature"
+    backbone: str = "resnet18"
+    backbone_weights: str | None = None
+    pretrained: bool = False
+    width: int = 64
+    hidden: int = 0
+    decoder_blocks: int = 0
+    grid_stride: int = 8
+    token_stride: int = 4
+    blocks: int = 4
+    attention_heads: int = 4
+    steps: int = 2
+    noise_start: float = 1e-3
+    noise_end: float = 1e-2
+    condition: Literal["predictions", "features", "none"] = "predictions"
+    form: Literal["published", "correction"] = "correction"
+    signal_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How it is trained.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch: images per step and process.
+        optimizer: adamw, or adam with coupled weight decay as published.
+        lr: peak learning rate.
+        backbone_lr: factor on it for the backbone.
+        weight_decay: weight decay.
+        schedule: onecycle, or poly per epoch as published.
+        clip: largest gradient norm; 0 does not clip.
+        initial_weight: factor on the loss of the initial predictions.
+        ema: decay of an exponential moving average of the weights, used for evaluation; 0 keeps none.
+        task_weights: factors of the objective by task name, overriding the kinds' defaults.
+        precision: of the arithmetic, as Lightning names it: 32-true, bf16-mixed, 16-mixed, 64-true.
+        accelerator: where to compute, as Lightning names it.
+        workers: processes that load data.
+        seed: of weights, order, augmentation and noise.
+        checkpoint_every: minutes between checkpoints within an epoch; 0 checkpoints at the end of epochs only.
+    """
+
+    epochs: int = 20
+    batch: int = 12
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    lr: float = 2e-3
+    backbone_lr: float = 1.0
+    weight_decay: float = 1e-4
+    schedule: Literal["onecycle", "poly"] = "onecycle"
+    clip: float = 10.0
+    initial_weight: float = 0.5
+    ema: float = 0.0
+    task_weights: dict[str, float] = field(default_factory=dict)
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    workers: int = 0
+    seed: int = 0
+    checkpoint_every: float = 0.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a training run does."""
+
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    network: NetworkSettings = NetworkSettings()
+    train: TrainSettings = TrainSettings()
+
+    def flat(self) -> dict[str, Any]:
+        """One level, the words of the command line; plain YAML values."""
+        merged: dict[str, Any] = {}
+        for group in fields(self):
+            merged.update(asdict(getattr(self, group.name)))
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in merged.items()}
+
+
+GROUPS: dict[str, type] = {f.name: get_type_hints(Settings)[f.name] for f in fields(Settings)}
+
+
+def settings_from_flat(values: Mapping[str, Any], where: str) -> Settings:
+    """Settings from one level of words, defaults for the rest.
+
+    Raises:
+        UserError: an unknown word (the nearest known one is named) or a value of another type; `where` names the source.
+    """
+    known = {f.name for kind in GROUPS.values() for f in fields(kind)}
+    for key in values:
+        if key not in known:
+            raise UserError(f"{where}: unknown setting '{key}'.{nearest(key, known)} See diffusionmtl train --help")
+    parser = ArgumentParser(exit_on_error=False)
+    for kind in GROUPS.values():
+        parser.add_class_arguments(kind)
+    try:
+        parsed = parser.parse_object(dict(values)).as_dict()
+    except Exception as error:  # jsonargparse raises its own ArgumentError, and bare ones from type parsers
+        raise UserError(f"{where}: {_first_line(error)}") from None
+    return settings_from_parsed(parsed)
+
+
+def settings_from_parsed(parsed: Mapping[str, Any]) -> Settings:
+    """Settings from values that have the right types already, jsonargparse's namespace for instance."""
+    groups = {}
+    for name, kind in GROUPS.items():
+        hints = get_type_hints(kind)
+        given = {f.name: parsed[f.name] for f in fields(kind) if f.name in parsed}
+        groups[name] = kind(
+            **{key: tuple(v) if str(hints[key]).startswith("tuple") else v for key, v in given.items()}
+        )
+    return Settings(**groups)
+
+
+def changed(settings: Settings, **values: Any) -> Settings:
+    """The same settings with some words changed.
+
+    Raises:
+        UserError: a word that does not exist.
+    """
+    groups = {}
+    left = dict(values)
+    for name, kind in GROUPS.items():
+        mine = {f.name: left.pop(f.name) for f in fields(kind) if f.name in left}
+        groups[name] = replace(getattr(settings, name), **mine)
+    if left:
+        raise UserError(f"unknown setting '{next(iter(left))}'")
+    return Settings(**groups)
+
+
+def read_yaml(path: Path, limit: int = 1_000_000) -> Any:
+    """Plain data from a YAML file: no tags, no aliases, no more than `limit` bytes.
+
+    Raises:
+        UserError: missing, too large, or not such YAML.
+    """
+    try:
+        if path.stat().st_size > limit:
+            raise UserError(f"{path}: larger than {limit:,} bytes, not a settings file")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable ({_first_line(error)})") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain data from YAML text; aliases are refused, since a few lines of them can stand for gigabytes."""
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise UserError(f"{where}: line {event.start_mark.line + 1}: aliases (*name) are not accepted; spell it out")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {_first_line(error)}") from None
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

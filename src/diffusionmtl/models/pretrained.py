@@ -1,0 +1,191 @@
+"""Weights on disk: backbones from anyone's file, networks from ours."""
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from diffusionmtl.errors import UserError
+from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.models.backbone import Backbone
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file, or of a torch file that holds nothing else; no code is run from it.
+
+    Raises:
+        UserError: missing, damaged, or holding more than tensors and plain containers.
+    """
+    loaded = _read_safetensors(path)[0] if path.suffix == ".safetensors" else read_plain_checkpoint(path)
+    for key in ("state_dict", "model"):
+        if isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    tensors = {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(f"{path}: holds no tensors; expected a dictionary of weights")
+    return tensors
+
+
+def read_plain_checkpoint(path: Path) -> Mapping[str, Any]:
+    """A torch file of tensors and plain containers.
+
+    Raises:
+        UserError: missing, damaged, or it would have to run code to be read.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: not a file of plain tensors ({_brief(error)}); it is refused because reading it could run code"
+        ) from None
+    except Exception as error:  # a damaged archive can make torch throw nearly anything
+        raise UserError(f"{path}: not a readable checkpoint ({_brief(error)})") from None
+    if not isinstance(loaded, Mapping):
+        raise UserError(f"{path}: holds a {type(loaded).__name__}, expected a dictionary of weights")
+    return loaded
+
+
+def load_backbone_weights(backbone: Backbone, path: Path) -> None:
+    """Fill a backbone with weights from a file whose names are timm's, torchvision's ResNet's or EfficientNet-Lite's.
+
+    Classifier weights are left out; everything that the backbone has must be there.
+
+    Raises:
+        UserError: weights are missing or of another shape; the first few are named.
+    """
+    given = {_timm_name(key): value for key, value in read_tensors(path).items()}
+    wanted = backbone.body.state_dict()
+    # features_only networks may flatten "layer1.0" to "layer1_0" or "blocks.0" to "blocks_0".
+    by_dots = {key.replace("_", "."): value for key, value in given.items()}
+    found: dict[str, Tensor] = {}
+    missing: list[str] = []
+    for key, tensor in wanted.items():
+        value = given.get(key, by_dots.get(key.replace("_", ".")))
+        if value is None and key.endswith("num_batches_tracked"):
+            value = tensor
+        if value is None or value.shape != tensor.shape:
+            missing.append(key if value is None else f"{key} {tuple(value.shape)} != {tuple(tensor.shape)}")
+        else:
+            found[key] = value
+    if missing:
+        raise UserError(
+            f"{path}: does not fit the backbone: {len(missing)} of {len(wanted)} weights missing or of another shape "
+            f"({', '.join(missing[:3])}); check --backbone"
+        )
+    backbone.body.load_state_dict(found)
+
+
+_EFFICIENTNET_PARTS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_fc": "classifier",
+}
+_EFFICIENTNET_BLOCK = {"_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl", "_expand_conv": "conv_pw"}
+_EFFICIENTNET_REPEATS = (1, 2, 2, 3, 3, 4, 1)
+
+
+def _timm_name(key: str) -> str:
+    """timm's name of a weight: prefixes dropped, the PyTorch EfficientNet port's names translated."""
+    key = key.removeprefix("module.").removeprefix("backbone.").removeprefix("body.")
+    head, _, rest = key.partition(".")
+    if head == "_bn1":
+        return f"bn2.{rest}"
+    if head in _EFFICIENTNET_PARTS:
+        return f"{_EFFICIENTNET_PARTS[head]}.{rest}"
+    if head != "_blocks":
+        return key
+    number, layer, field = rest.split(".", 2)
+    stage, block = _efficientnet_stage(int(number))
+    if stage == 0:  # the first stage has no expansion, so its layers are numbered from the depthwise one
+        names = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    else:
+        names = {**_EFFICIENTNET_BLOCK, "_bn0": "bn1", "_bn1": "bn2", "_bn2": "bn3"}
+    return f"blocks.{stage}.{block}.{names.get(layer, layer)}.{field}"
+
+
+def _efficientnet_stage(number: int) -> tuple[int, int]:
+    for stage, count in enumerate(_EFFICIENTNET_REPEATS):
+        if number < count:
+            return stage, number
+        number -= count
+    return len(_EFFICIENTNET_REPEATS), number
+
+
+def save_network(network: nn.Module, path: Path, description: Mapping[str, Any]) -> None:
+    """Write weights with the plain data that is needed to build the network again; atomic."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    write_bytes_atomically(path, save(_unshared(tensors), metadata={"diffusionmtl": json.dumps(description)}))
+
+
+def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and description that `save_network` wrote.
+
+    Raises:
+        UserError: missing, damaged, or not written by this package.
+    """
+    tensors, metadata = _read_safetensors(path)
+    if "diffusionmtl" not in metadata:
+        raise UserError(f"{path}: not a network of this package; give a run folder or its checkpoints/*.safetensors")
+    return tensors, json.loads(metadata["diffusionmtl"])
+
+
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Fill a network; every weight must be there and fit.
+
+    Raises:
+        UserError: names or shapes differ.
+    """
+    wanted = network.state_dict()
+    aliases = _alias_of(wanted)
+    full = {key: tensors[key] if key in tensors else tensors.get(aliases.get(key, key)) for key in wanted}
+    wrong = [key for key, value in full.items() if value is None or value.shape != wanted[key].shape]
+    extra = [key for key in tensors if key not in wanted]
+    if wrong or extra:
+        raise UserError(
+            f"{where}: does not fit this network: {len(wrong)} weights missing or of another shape "
+            f"({', '.join(wrong[:3])}), {len(extra)} unknown ({', '.join(extra[:3])}); same tasks and settings?"
+        )
+    network.load_state_dict(full)
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    aliases = _alias_of(tensors)
+    return {key: value for key, value in tensors.items() if key not in aliases}
+
+
+def _alias_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Later names of tensors that share memory with an earlier one, which alone is written."""
+    first: dict[tuple[int, int], str] = {}
+    aliases: dict[str, str] = {}
+    for key, value in tensors.items():
+        if value.numel() == 0:
+            continue
+        place = (value.data_ptr(), value.numel())
+        if place in first:
+            aliases[key] = first[place]
+        else:
+            first[place] = key
+    return aliases
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as stream:
+            return {key: stream.get_tensor(key) for key in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({_brief(error)})") from None
+
+
+def _brief(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]

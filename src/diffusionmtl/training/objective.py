@@ -1,0 +1,72 @@
+"""What a batch owes: the losses of its labelled pairs, scaled so that every image counts alike."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusionmtl.tasks import Task
+from diffusionmtl.types import Batch, NetworkOutput
+
+PUBLISHED_INITIAL_WEIGHT = 0.5
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of one batch and what it is made of.
+
+    Attributes:
+        total: what is minimised.
+        final: per task and labelled pair, the unweighted loss of the final prediction.
+        initial: likewise of the initial prediction; empty for a network without refinement.
+    """
+
+    total: Float[Tensor, ""]
+    final: Mapping[str, Float[Tensor, "n"]]
+    initial: Mapping[str, Float[Tensor, "n"]]
+
+    def means(self) -> dict[str, Tensor]:
+        """Mean loss per task over its labelled pairs, for the log; tasks without a pair in the batch are left out."""
+        parts = {"final": self.final, "initial": self.initial}
+        return {
+            f"{part}/{task}": losses.detach().mean()
+            for part, by_task in parts.items()
+            for task, losses in by_task.items()
+            if len(losses)
+        }
+
+
+def objective(
+    tasks: Sequence[Task], output: NetworkOutput, batch: Batch, initial_weight: float = PUBLISHED_INITIAL_WEIGHT
+) -> Objective:
+    """The training objective of DiffusionMTL.
+
+    With B images, K tasks and the labelled tasks T_n of image n (reference: published loss scheme):
+
+        L = sum_n K / |T_n| * sum_{t in T_n} w_t / B * (l_t(final) + initial_weight * l_t(initial))
+
+    Every l_t is averaged over that image's own valid pixels. A batch without any label gives 0, connected to the graph.
+    """
+    share = len(tasks) / (batch.pairs_per_image.clamp(min=1) * len(batch.image))
+    final: dict[str, Tensor] = {}
+    initial: dict[str, Tensor] = {}
+    terms: list[Tensor] = []
+    for task in tasks:
+        if task.name not in output.final:
+            continue
+        labels = batch.labels[task.name]
+        weight = task.weight * share[labels.rows]
+
+        def loss(raw: Tensor, task: Task = task) -> Tensor:
+            full = output.canvas.to_image(raw)
+            return task.loss(full, batch.labels[task.name].value, batch.labels[task.name].valid)
+
+        final[task.name] = loss(output.final[task.name])
+        terms.append((weight * final[task.name]).sum())
+        if task.name in output.initial:
+            initial[task.name] = loss(output.initial[task.name])
+            terms.append((initial_weight * weight * initial[task.name]).sum())
+    total = torch.stack(terms).sum() if terms else torch.zeros((), device=batch.image.device, requires_grad=True)
+    return Objective(total=total, final=final, initial=initial)
