@@ -1,8 +1,8 @@
 """Which labels training may see.
 
-Partly labelled data has images each annotated for only some tasks. A `Partition` says so for every image, whether that
-is how the data came (`as_found`) or whether labels are hidden on purpose, to study what partial labels cost. A partition
-is readable text, can be reviewed and shared, and names what it shows by a hash.
+Partly labelled data has images each annotated for only some tasks. A `Partition` says so for every image, whether
+that is how the data came (`as_found`) or whether labels are hidden on purpose, to study what partial labels cost. A
+partition is readable text, can be reviewed and shared, and names what it shows by a hash.
 """
 
 import hashlib

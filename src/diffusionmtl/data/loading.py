@@ -1,0 +1,113 @@
+"""From a data set and its partition to training batches."""
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from diffusionmtl.data.base import DenseDataset, read_sample
+from diffusionmtl.data.collate import collate
+from diffusionmtl.data.partition import Partition
+from diffusionmtl.data.sampling import EpochSampler, Key, derived_seed
+from diffusionmtl.data.transforms import Augmentation, augment
+from diffusionmtl.errors import UserError
+from diffusionmtl.types import Batch, Sample
+
+
+class VisibleDataset(Dataset[Sample]):
+    """The images of a data set that show a label, with nothing but what they show.
+
+    A sample depends on the seed and its key (epoch, index) alone, whichever process reads it and whatever came before.
+
+    Attributes:
+        indices: positions in the data set of the images that show a label; what an `EpochSampler` is to draw from.
+        unlabelled: names of the images left out because they show none.
+
+    Args:
+        augmentation: None gives every image as it is.
+        names: restrict to these images, the training side of a hold-out for instance.
+
+    Raises:
+        UserError: no image shows a label.
+    """
+
+    def __init__(
+        self,
+        dataset: DenseDataset,
+        partition: Partition,
+        augmentation: Augmentation | None,
+        seed: int,
+        names: Iterable[str] | None = None,
+    ) -> None:
+        chosen = set(dataset.names if names is None else names)
+        visible = [partition.visible.get(name, frozenset()) for name in dataset.names]
+        self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
+        self.visible = visible
+        self.indices = tuple(i for i, name in enumerate(dataset.names) if name in chosen and visible[i])
+        self.unlabelled = tuple(n for i, n in enumerate(dataset.names) if n in chosen and not visible[i])
+        if not self.indices:
+            raise UserError(
+                f"data set '{dataset.name}': none of {len(chosen)} images has a visible label; "
+                "check the label folders and the partition"
+            )
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        sample = read_sample(self.dataset, index, self.visible[index])
+        if self.augmentation is None:
+            return sample
+        generator = torch.Generator().manual_seed(derived_seed("augment", self.seed, epoch, index))
+        return augment(sample, self.augmentation, generator)
+
+
+class _BatchReader(Dataset[Batch | UserError]):
+    """Reads whole batches, so that a mistake of the user's leaves a worker as a value.
+
+    PyTorch would wrap the exception of a worker into a page of text; the one line is what a person needs.
+    """
+
+    def __init__(self, dataset: VisibleDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, keys: Sequence[Key]) -> Batch | UserError:
+        try:
+            return collate([self.dataset[key] for key in keys], self.dataset.dataset.tasks)
+        except UserError as error:
+            return error
+
+
+class BatchLoader(DataLoader[Any]):
+    """A `DataLoader` that yields `Batch`es and raises the `UserError`s met while reading them."""
+
+    def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def loader(dataset: VisibleDataset, sampler: EpochSampler, workers: int = 0, pin_memory: bool = False) -> BatchLoader:
+    """Batches in the sampler's order, read by `workers` processes (0: by this one), the same for any number.
+
+    The sampler is the loader's `sampler`, where training loops look for `set_epoch`.
+    """
+    return BatchLoader(
+        _BatchReader(dataset),
+        batch_size=None,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_interrupts_to_the_main_process,
+        # Its own generator: a loader that drew its base seed from the global one would change what is drawn after it.
+        generator=torch.Generator().manual_seed(derived_seed("workers", sampler.seed)),
+    )
+
+
+def _leave_interrupts_to_the_main_process(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
