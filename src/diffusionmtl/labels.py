@@ -1,11 +1,11 @@
 """Label maps as tensor types that know how they behave when the picture is flipped, cut, padded, resized or zoomed.
 
 torchvision's transforms look up what to do with a value by its type, and let a type they do not know pass through
-untouched: an image would be flipped and its depth would not. So every label is a `LabelMap`: the operations below follow
-its class's own rule, and any other torchvision operation on it is an error.
+untouched: an image would be flipped and its depth would not. So every label is a `LabelMap`: the operations below
+follow its class's own rule, and any other torchvision operation on it is an error.
 """
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,13 +13,16 @@ from torch.nn import functional as F
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as tvf
 
+# Not typing.Self: what checks shapes in tests looks at functions one by one and cannot know which class they are in.
+Label = TypeVar("Label", bound="LabelMap")
+
 
 class LabelMap(tv_tensors.TVTensor):
     """A label map [C H W]. A task kind derives from it and overrides the rules in which its labels differ."""
 
     fill: ClassVar[float] = 0.0
 
-    def like(self, data: Tensor) -> Self:
+    def like(self: Label, data: Tensor) -> Label:
         """`data` as a label map of this class."""
         return data.as_subclass(type(self))
 
@@ -27,23 +30,23 @@ class LabelMap(tv_tensors.TVTensor):
         """The same numbers as an ordinary tensor."""
         return self.as_subclass(Tensor)
 
-    def flipped(self) -> Self:
+    def flipped(self: Label) -> Label:
         """Mirrored left to right."""
         return self.like(self.plain().flip(-1))
 
-    def cropped(self, top: int, left: int, height: int, width: int) -> Self:
+    def cropped(self: Label, top: int, left: int, height: int, width: int) -> Label:
         """The window [top, top + height) x [left, left + width), which must lie inside."""
         return self.like(self.plain()[..., top : top + height, left : left + width])
 
-    def padded(self, left: int, top: int, right: int, bottom: int) -> Self:
+    def padded(self: Label, left: int, top: int, right: int, bottom: int) -> Label:
         """Surrounded by `fill`; the validity map, padded alike, says that it means nothing."""
         return self.like(F.pad(self.plain(), (left, right, top, bottom), value=self.fill))
 
-    def resized(self, height: int, width: int) -> Self:
+    def resized(self: Label, height: int, width: int) -> Label:
         """The same scene sampled more finely or coarsely: nearest neighbour, never blended."""
         return self.like(nearest_resize(self.plain(), height, width))
 
-    def zoomed(self, scale: float) -> Self:
+    def zoomed(self: Label, scale: float) -> Label:
         """The values as they would be had the camera zoomed in by `scale`; the sampling is done by `resized`."""
         return self
 
@@ -102,7 +105,7 @@ OPERATIONS_WITHOUT_RULE = (
 
 def _refuse(name: str) -> None:
     def kernel(label: LabelMap, *_: Any, **__: Any) -> LabelMap:
-        raise TypeError(f"{type(label).__name__} has no rule for {name}: give it one or keep this operation to the image")
+        raise TypeError(f"{type(label).__name__} has no rule for {name}: write one or keep it to the image")
 
     tvf.register_kernel(getattr(tvf, name), LabelMap)(kernel)
 

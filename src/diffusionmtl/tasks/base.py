@@ -1,14 +1,14 @@
 """What every task kind must say about itself.
 
-A kind is one file: a label type with its geometric rules, a meter with its metrics, and the `Task` that says how a label
-is read and written, what the network must output for it, the loss, what the output means, how sure it is and how it is
-drawn. Nothing else in the package asks which kind a task is.
+A kind is one file: a label type with its geometric rules, a meter with its metrics, and the `Task` that says how a
+label is read and written, what the network must output for it, the loss, what the output means, how sure it is and how
+it is drawn. Nothing else in the package asks which kind a task is.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -138,7 +138,7 @@ class Task(ABC):
         return said
 
     @classmethod
-    def from_settings(cls, name: str, settings: dict[str, Any], where: str) -> Self:
+    def from_settings(cls, name: str, settings: dict[str, Any], where: str) -> "Task":
         """The reverse of `settings`, which comes from a file: `where` names it in errors.
 
         Raises:
@@ -153,7 +153,8 @@ class Task(ABC):
                     f"{nearest(key, known)} Known: {', '.join(sorted(known))}"
                 )
         try:
-            return cls(name, **{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
+            values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
+            return cls(name, **values)
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: task '{name}': {error}") from None
 
