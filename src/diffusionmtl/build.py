@@ -1,12 +1,24 @@
 """From settings to objects: the one place where sizes are decided and parts are put together."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from diffusionmtl.config import NetworkSettings
+from diffusionmtl.config import DataSettings, NetworkSettings, Settings, settings_from_flat
+from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.colour_jitter import ColourRanges
+from diffusionmtl.data.folder import FolderDataset
+from diffusionmtl.data.joined import JoinedDataset
+from diffusionmtl.data.loading import BatchLoader, VisibleDataset, loader
+from diffusionmtl.data.partition import Partition, hold_out
+from diffusionmtl.data.rooms.dataset import RoomsDataset
+from diffusionmtl.data.sampling import EpochSampler
+from diffusionmtl.data.selected import SelectedTasks
+from diffusionmtl.data.transforms import Augmentation
 from diffusionmtl.diffusion import derive_seed, scaled_linear_schedule
 from diffusionmtl.errors import UserError
 from diffusionmtl.models.backbone import Backbone, timm_backbone
@@ -14,8 +26,13 @@ from diffusionmtl.models.denoiser import Denoiser
 from diffusionmtl.models.initial import InitialNetwork
 from diffusionmtl.models.mtdnet import Condition, FeatureSignal, PredictionSignal, Refiner
 from diffusionmtl.models.network import Network
-from diffusionmtl.tasks import Task
+from diffusionmtl.models.pretrained import load_backbone_weights
+from diffusionmtl.tasks import Task, task_from_settings
 
+Progress = Callable[[int, int], None]
+
+ROOMS = "rooms"
+TASK_SET = "task_set"
 REFINED_DECODER_BLOCKS = 2
 BASELINE_DECODER_BLOCKS = 6
 
@@ -41,6 +58,8 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         body = backbone or timm_backbone(settings.backbone, settings.pretrained)
+        if settings.backbone_weights and backbone is None:
+            load_backbone_weights(body, Path(settings.backbone_weights))
         initial = _initial(tasks, settings, body)
         refiner = None if settings.method == "multitask" else _refiner(tasks, settings, initial)
     return Network(tasks, initial, refiner)
@@ -95,3 +114,96 @@ def _refiner(tasks: Sequence[Task], settings: NetworkSettings, initial: InitialN
     condition = Condition(channels, settings.width, on_features=settings.condition == "features")
     schedule = scaled_linear_schedule(settings.steps, settings.noise_start, settings.noise_end)
     return Refiner(signal, condition, denoiser, schedule)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything that training reads.
+
+    Attributes:
+        tasks: the task set, with the weights of the objective.
+        dataset: all training images.
+        partition: what may be seen of them.
+        train: batches to learn from.
+        dev: batches held out of training, to choose the best weights; None if nothing is held out.
+    """
+
+    tasks: tuple[Task, ...]
+    dataset: DenseDataset
+    partition: Partition
+    train: BatchLoader
+    dev: BatchLoader | None
+
+
+def build_dataset(settings: DataSettings, split: str, progress: Progress | None = None) -> DenseDataset:
+    """The data that the settings name, joined into one, reduced to the chosen tasks.
+
+    Args:
+        settings: names of folders, or `rooms`.
+        split: `train`, `val` or another that the folders have.
+        progress: called with (done, total) while rooms are drawn.
+
+    Raises:
+        UserError: a folder is missing, empty or wrong.
+    """
+    parts = [_one_dataset(settings, name, split, progress) for name in settings.data]
+    whole = parts[0] if len(parts) == 1 else JoinedDataset(parts)
+    return SelectedTasks(whole, settings.tasks) if settings.tasks else whole
+
+
+def _one_dataset(settings: DataSettings, name: str, split: str, progress: Progress | None) -> DenseDataset:
+    if name == ROOMS:
+        count = settings.rooms if split == "train" else settings.rooms_val
+        return RoomsDataset.open(split, count, settings.size, progress=progress)
+    return FolderDataset.open(Path(name), split, settings.max_pixels)
+
+
+def build_training_data(settings: Settings, dataset: DenseDataset, partition: Partition) -> TrainingData:
+    """Loaders over the visible labels of a data set.
+
+    Raises:
+        UserError: no label to learn from, or fewer images than a batch.
+    """
+    train_names, dev_names = hold_out(partition, settings.data.holdout, settings.train.seed)
+    train = settings.train
+    seen = VisibleDataset(dataset, partition, _augmentation(settings, dataset.tasks), train.seed, train_names)
+    batches = loader(seen, EpochSampler(seen.indices, train.batch, train.seed), train.workers)
+    dev = None
+    if dev_names:
+        still = Augmentation(settings.data.size, settings.data.fit, scale=(1.0, 1.0), flip=0.0, colour=None)
+        held = VisibleDataset(dataset, partition, still, train.seed, dev_names)
+        order = EpochSampler(held.indices, train.batch, train.seed, shuffle=False, drop_last=False)
+        dev = loader(held, order)
+    return TrainingData(with_weights(dataset.tasks, train.task_weights), dataset, partition, batches, dev)
+
+
+def _augmentation(settings: Settings, tasks: Sequence[Task]) -> Augmentation:
+    given = settings.augment
+    return Augmentation(
+        settings.data.size,
+        settings.data.fit,
+        scale=given.scale,
+        crop_by=given.crop_by if any(task.name == given.crop_by for task in tasks) else None,
+        max_class_share=given.max_class_share,
+        flip=given.flip,
+        colour=ColourRanges() if given.photometric else None,
+    )
+
+
+def describe_run(settings: Settings, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Plain data from which `restore_run` builds the network again: it goes into `config.yaml` and every weights file."""
+    return {**settings.flat(), TASK_SET: {task.name: task.settings() for task in tasks}}
+
+
+def restore_run(description: Mapping[str, Any], where: str) -> tuple[Settings, tuple[Task, ...]]:
+    """The reverse of `describe_run`.
+
+    Raises:
+        UserError: not such a description; `where` names the file it came from.
+    """
+    given = {key: value for key, value in description.items() if key != "progress"}
+    task_set = given.pop(TASK_SET, None)
+    if not isinstance(task_set, Mapping) or not task_set:
+        raise UserError(f"{where}: no {TASK_SET}; not the description of a run")
+    tasks = tuple(task_from_settings(str(name), spec, where) for name, spec in task_set.items())
+    return settings_from_flat(given, where), tasks

@@ -53,12 +53,14 @@ class AugmentSettings:
         scale: range of the random zoom.
         flip: probability of a mirror image.
         photometric: vary brightness, contrast, saturation and hue.
-        max_class_share: redraw a crop in which one class of a visible segmentation covers more than this.
+        crop_by: segmentation task whose visible label decides whether a crop is drawn again; none if there is no such.
+        max_class_share: redraw a crop in which one class of that label covers more than this.
     """
 
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
     photometric: bool = True
+    crop_by: str = "semseg"
     max_class_share: float = 0.75
 
 

@@ -82,13 +82,34 @@ class _BatchReader(Dataset[Batch | UserError]):
 
 
 class BatchLoader(DataLoader[Any]):
-    """A `DataLoader` that yields `Batch`es and raises the `UserError`s met while reading them."""
+    """A `DataLoader` that yields `Batch`es, raises the `UserError`s met while reading them and can be resumed.
+
+    Its state is how many batches of which epoch it has given, whatever its workers have read ahead.
+    """
+
+    sampler: EpochSampler
 
     def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self._given = self.sampler.start_batch
         for batch in super().__iter__():
             if isinstance(batch, UserError):
                 raise batch
+            self._given += 1
             yield batch
+
+    def __len__(self) -> int:
+        return self.sampler.batches_per_epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """Where in which epoch it stands."""
+        return {"epoch": self.sampler.epoch, "batch": getattr(self, "_given", self.sampler.start_batch)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue there: with the next epoch if that one was complete."""
+        if state["batch"] >= self.sampler.batches_per_epoch:
+            self.sampler.go_to(state["epoch"] + 1)
+        else:
+            self.sampler.go_to(state["epoch"], state["batch"])
 
 
 def loader(dataset: VisibleDataset, sampler: EpochSampler, workers: int = 0, pin_memory: bool = False) -> BatchLoader:

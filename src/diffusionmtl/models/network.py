@@ -10,7 +10,7 @@ from diffusionmtl.diffusion import NoiseSource
 from diffusionmtl.models.initial import InitialNetwork
 from diffusionmtl.models.mtdnet import Refiner, Watch
 from diffusionmtl.tasks import Task
-from diffusionmtl.types import NetworkOutput
+from diffusionmtl.types import InitialOutput, NetworkOutput
 
 
 class Network(nn.Module):
@@ -45,13 +45,21 @@ class Network(nn.Module):
                 labelled pairs. A task that is not a key is not denoised and its own parameters get no gradient.
             watch: sees every denoising step.
         """
+        return self.finish(self.initial(image), noise, rows, watch)
+
+    def finish(
+        self,
+        initial: InitialOutput,
+        noise: NoiseSource,
+        rows: Mapping[str, Int[Tensor, "n"]] | None = None,
+        watch: Watch | None = None,
+    ) -> NetworkOutput:
+        """What `forward` does once the initial network has run: several draws of noise need that only once."""
         if rows is None:
-            everything = torch.arange(len(image), device=image.device)
-            rows = {task.name: everything for task in self.tasks}
-        initial = self.initial(image)
+            some = next(iter(initial.predictions.values()))
+            rows = {task.name: torch.arange(len(some), device=some.device) for task in self.tasks}
         asked = {task: initial.predictions[task][at] for task, at in rows.items()}
         if self.refiner is None:
             return NetworkOutput(final=asked, initial={}, rows=rows, canvas=initial.canvas)
-        return NetworkOutput(
-            final=self.refiner(initial, rows, noise, watch), initial=asked, rows=rows, canvas=initial.canvas
-        )
+        final = self.refiner(initial, rows, noise, watch)
+        return NetworkOutput(final=final, initial=asked, rows=rows, canvas=initial.canvas)

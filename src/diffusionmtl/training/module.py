@@ -1,0 +1,89 @@
+"""The network as Lightning trains it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from diffusionmtl.config import TrainSettings
+from diffusionmtl.diffusion import SeededNoise, derive_seed
+from diffusionmtl.models.network import Network
+from diffusionmtl.training.objective import Objective, objective
+from diffusionmtl.types import Batch
+
+POLY_POWER = 0.9
+
+
+class TrainingModule(lightning.LightningModule):
+    """One optimisation step, its schedule, and the numbers for the log.
+
+    Every task goes through the network in every step, with no rows if the batch has no label of it: each parameter then
+    always has a gradient, whatever labels a batch or a process happens to hold.
+    """
+
+    def __init__(self, network: Network, settings: TrainSettings, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+        self.steps_per_epoch = steps_per_epoch
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Batches know how to move."""
+        return batch.to(device, non_blocking=True)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The objective of a batch."""
+        owed = self._owed(batch, "train", self.global_step)
+        self.log_dict({f"train/{name}": value for name, value in owed.means().items()}, batch_size=len(batch.names))
+        self.log("train/total", owed.total.detach(), batch_size=len(batch.names), prog_bar=True)
+        return owed.total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same objective on images held out of training, always with the same noise."""
+        owed = self._owed(batch, "dev", 0)
+        pairs = int(batch.pairs_per_image.sum())
+        self.log("dev/total", owed.total, batch_size=len(batch.names), prog_bar=True, sync_dist=True)
+        for name, value in owed.means().items():
+            self.log(f"dev/{name}", value, batch_size=pairs, sync_dist=True)
+
+    def _owed(self, batch: Batch, phase: str, step: int) -> Objective:
+        noise = SeededNoise(derive_seed(self.settings.seed, phase, step), batch.indices)
+        rows = {task: labels.rows for task, labels in batch.labels.items()}
+        output = self.network(batch.image, noise, rows)
+        return objective(self.network.tasks, output, batch, self.settings.initial_weight)
+
+    def configure_optimizers(self) -> Any:
+        """Adam as published, or AdamW that spares biases and norms, and the schedule."""
+        groups = list(self._parameter_groups())
+        if self.settings.optimizer == "adam":
+            optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, weight_decay=self.settings.weight_decay)
+        else:
+            optimizer = torch.optim.AdamW(groups)
+        return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer)}
+
+    def _parameter_groups(self) -> Iterator[dict[str, Any]]:
+        body = {id(p) for p in self.network.initial.backbone.parameters()}
+        spare = self.settings.optimizer == "adamw"
+        for in_body, factor in ((True, self.settings.backbone_lr), (False, 1.0)):
+            mine = [p for p in self.network.parameters() if (id(p) in body) == in_body]
+            decayed = [p for p in mine if p.ndim > 1 or not spare]
+            undecayed = [p for p in mine if p.ndim <= 1 and spare]
+            for parameters, decay in ((decayed, self.settings.weight_decay), (undecayed, 0.0)):
+                if parameters:
+                    yield {"params": parameters, "lr": self.settings.lr * factor, "weight_decay": decay}
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        if self.settings.schedule == "onecycle":
+            # Lightning steps a schedule once more after the last batch of a resumed run, hence one step to spare.
+            total = self.settings.epochs * self.steps_per_epoch + 1
+            rates = [group["lr"] for group in optimizer.param_groups]
+            cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=total, pct_start=0.3)
+            return {"scheduler": cycle, "interval": "step"}
+        epochs = self.settings.epochs
+
+        def poly(epoch: int) -> float:
+            return (1 - min(epoch, epochs) / epochs) ** POLY_POWER
+
+        return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, poly), "interval": "epoch"}
