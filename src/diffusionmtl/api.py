@@ -1,0 +1,24 @@
+"""The Python face beside `load`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from diffusionmtl.build import build_network
+from diffusionmtl.config import Settings, changed
+from diffusionmtl.models.network import Network
+from diffusionmtl.tasks import Task
+
+
+def create(method: str, tasks: Sequence[Task], seed: int = 0, **settings: Any) -> Network:
+    """A fresh network for a task set, a plain `torch.nn.Module`.
+
+    Args:
+        method: `feature`, `prediction` or `multitask`.
+        tasks: the task set, in channel order.
+        seed: of the weights.
+        settings: words of `diffusionmtl train --help` about the network, such as `backbone="resnet18"`, `width=64`.
+
+    Raises:
+        UserError: an unknown word or backbone, or settings that do not fit together.
+    """
+    return build_network(tasks, changed(Settings(), method=method, **settings).network, seed)

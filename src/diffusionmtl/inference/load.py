@@ -1,0 +1,79 @@
+"""A predictor from what training left behind."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusionmtl.build import build_network, restore_run
+from diffusionmtl.config import changed
+from diffusionmtl.errors import UserError
+from diffusionmtl.inference.predictor import Predictor
+from diffusionmtl.models.network import Network
+from diffusionmtl.models.pretrained import load_weights, read_network
+
+
+def load(run: Path | str, device: str = "cpu", checkpoint: str = "last") -> Predictor:
+    """A predictor from a run folder or a weights file; needs nothing else, neither data nor the training extra.
+
+    Args:
+        run: the folder that `diffusionmtl train --out` wrote, or a `.safetensors` file from its `checkpoints/`.
+        device: where to compute, e.g. `cpu` or `cuda`.
+        checkpoint: `last`, or `best` by the loss on held-out training images.
+
+    Raises:
+        UserError: no such run, or its weights are damaged.
+    """
+    path = weights_file(Path(run), checkpoint)
+    tensors, description = read_network(path)
+    network, size = restored_network(tensors, description, str(path))
+    return Predictor(network, size, device)
+
+
+def restored_network(
+    tensors: dict[str, Tensor], description: dict[str, Any], where: str
+) -> tuple[Network, tuple[int, int] | None]:
+    """The network with its weights, and the size that images are fitted into (None: they are left as they are)."""
+    settings, tasks = restore_run(description, where)
+    fresh = changed(settings, backbone_weights=None, pretrained=False)
+    network = build_network(tasks, fresh.network)
+    load_weights(network, tensors, where)
+    return network, settings.data.size if settings.data.fit else None
+
+
+def weights_file(run: Path, checkpoint: str = "last") -> Path:
+    """The weights of a run.
+
+    Raises:
+        UserError: the folder holds none; says what it is instead.
+    """
+    if run.is_file():
+        return run
+    if not run.exists():
+        raise UserError(f"{run}: no such run; give the folder that 'diffusionmtl train --out' wrote")
+    path = run / "checkpoints" / f"{checkpoint}.safetensors"
+    if path.is_file():
+        return path
+    if (run / "config.yaml").is_file():
+        raise UserError(
+            f"{run}: no checkpoints/{checkpoint}.safetensors yet; finish training with "
+            f"'diffusionmtl train --resume --out {run}'"
+        )
+    raise UserError(f"{run}: not a run folder (no config.yaml); give the folder that 'diffusionmtl train --out' wrote")
+
+
+def device_of(name: str) -> torch.device:
+    """The device called `name`; `auto` is the GPU if there is one.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {' '.join(str(error).split())[:120]}; use cpu") from None
+    return device
