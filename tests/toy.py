@@ -24,8 +24,8 @@ TASK_NAMES = tuple(task.name for task in TASKS)
 class ToyDataset(DenseDataset):
     """Pictures that say where they are: red is the column, green the row, blue the image, each as a share of 255.
 
-    `labels_at` gives every label as a function of red and green, so that a test can ask whether picture and labels still
-    agree after whatever was done to both. Blue separates the images.
+    `labels_at` gives every label as a function of red and green, so that a test can ask whether picture and labels
+    still agree after whatever was done to both. Blue separates the images.
 
     Args:
         length: number of images, named "image 0", ...
