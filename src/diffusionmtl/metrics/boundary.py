@@ -6,8 +6,8 @@ The protocol of the published tables (SEISM, reference tables): 8-bit probabilit
 thresholds, thinning, matching within a share of the image diagonal, counts pooled over the images, the best F of the
 101 without interpolation. Figures made with other protocols are not comparable, so a protocol has a name to print.
 
-The matching is of maximum cardinality, so it finds at least the matches of the customary C++ program, which searches a
-random subset of the pairs, and its counts do not depend on luck.
+The matching is of maximum cardinality: never fewer matches than the customary C++ program finds, whose graph is partly
+random, and the same ones every time.
 """
 
 from dataclasses import dataclass
@@ -136,8 +136,7 @@ def ois_f(per_image_counts: Int64[np.ndarray, "n 4 t"]) -> float:
 
     Among equally good thresholds of an image the highest is taken, which predicts least. NaN as in `ods_f`.
     """
-    # A threshold at which there is neither label nor prediction is as good as can be.
-    f = np.nan_to_num(_f_measure(per_image_counts), nan=np.inf)
+    f = np.nan_to_num(_f_measure(per_image_counts))
     best = f.shape[-1] - 1 - f[:, ::-1].argmax(axis=-1)
     chosen = np.take_along_axis(per_image_counts, best[:, None, None], axis=2).sum(axis=0)
     return ods_f(chosen)
