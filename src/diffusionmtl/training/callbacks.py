@@ -10,9 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from diffusionmtl.errors import UserError
 from diffusionmtl.models.pretrained import save_network
+from diffusionmtl.runfolder import LAST_CHECKPOINT
 from diffusionmtl.training.module import TrainingModule
-
-LAST_CHECKPOINT = "last.ckpt"
 
 
 class Stopped(Exception):

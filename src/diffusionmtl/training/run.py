@@ -2,64 +2,35 @@
 
 import logging
 import warnings
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from diffusionmtl.build import TrainingData, build_network, describe_run
+from diffusionmtl.build import TrainingData, describe_run
 from diffusionmtl.config import Settings, TrainSettings
 from diffusionmtl.models.network import Network
-from diffusionmtl.training.callbacks import LAST_CHECKPOINT, KeepNetwork, RefuseNonFinite, StopWhenAsked, Stopped
+from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
+from diffusionmtl.training.callbacks import KeepNetwork, RefuseNonFinite, StopWhenAsked, Stopped
 from diffusionmtl.training.module import TrainingModule
 
-__all__ = ["RunFolder", "Stopped", "fit"]
+__all__ = ["Stopped", "fit"]
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """The files of a run.
-
-    Attributes:
-        root: the folder; everything that a run writes lies below it.
-    """
-
-    root: Path
-
-    @property
-    def config(self) -> Path:
-        """Settings and task set."""
-        return self.root / "config.yaml"
-
-    @property
-    def partition(self) -> Path:
-        """The labels that training saw."""
-        return self.root / "partition.txt"
-
-    @property
-    def checkpoints(self) -> Path:
-        """`last.ckpt` to resume from; `last.safetensors` and `best.safetensors` to predict with."""
-        return self.root / "checkpoints"
-
-    @property
-    def log(self) -> Path:
-        """TensorBoard events and `metrics.csv`."""
-        return self.root / "log"
-
-    @property
-    def resumable(self) -> bool:
-        """Whether there is a checkpoint to resume from."""
-        return (self.checkpoints / LAST_CHECKPOINT).is_file()
-
-
-def fit(settings: Settings, data: TrainingData, folder: RunFolder, resume: bool, progress: bool = True) -> Network:
+def fit(
+    network: Network,
+    settings: Settings,
+    data: TrainingData,
+    folder: RunFolder,
+    resume: bool = False,
+    progress: bool = True,
+) -> None:
     """Train, or go on training, and leave the weights in the run folder.
 
     Args:
+        network: as built from the settings; holds the last weights afterwards.
         settings: of this run; when resuming, those that it was started with.
         data: train and held-out loaders with the task set.
         folder: where it writes.
@@ -70,7 +41,6 @@ def fit(settings: Settings, data: TrainingData, folder: RunFolder, resume: bool,
         Stopped: Ctrl-C or SIGTERM; the run can be resumed.
         UserError: the checkpoint does not fit, or the loss is no longer a number.
     """
-    network = build_network(data.tasks, settings.network, settings.train.seed)
     module = TrainingModule(network, settings.train, len(data.train))
     trainer = _trainer(settings, folder, describe_run(settings, data.tasks), bool(data.dev), progress)
     with warnings.catch_warnings(), _quiet_lightning():
@@ -82,7 +52,6 @@ def fit(settings: Settings, data: TrainingData, folder: RunFolder, resume: bool,
             ckpt_path=folder.checkpoints / LAST_CHECKPOINT if resume else None,
             weights_only=True,
         )
-    return network
 
 
 def _trainer(

@@ -1,0 +1,48 @@
+"""The folder in which a training run lives, and where in it things are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+LAST_CHECKPOINT = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run; everything that it writes lies below `root`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings and task set."""
+        return self.root / "config.yaml"
+
+    @property
+    def partition(self) -> Path:
+        """The labels that training saw."""
+        return self.root / "partition.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`last.ckpt` to resume from; `last.safetensors` and `best.safetensors` to predict with."""
+        return self.root / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """TensorBoard events and `metrics.csv`."""
+        return self.root / "log"
+
+    @property
+    def metrics(self) -> Path:
+        """Scores of the last evaluation."""
+        return self.root / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows it all."""
+        return self.root / "report.html"
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
+        return (self.checkpoints / LAST_CHECKPOINT).is_file()
