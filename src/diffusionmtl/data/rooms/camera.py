@@ -66,19 +66,26 @@ def draw_photo(rng: random.Random) -> Photo:
     """A plausible way of taking the picture."""
     warm, tint = rng.gauss(0, 0.07), rng.gauss(0, 0.025)
     return Photo(
-        exposure=rng.uniform(0.17, 0.36),
+        exposure=rng.uniform(0.15, 0.32),
         gains=(1 + warm, 1 + tint, 1 - warm),
         vignette=rng.uniform(0, 0.4) if rng.random() < 0.7 else 0.0,
-        blur=rng.uniform(0, 0.8) if rng.random() < 0.4 else 0.0,
-        noise=rng.uniform(0.003, 0.03),
+        blur=rng.uniform(0, 0.5) if rng.random() < 0.4 else 0.0,
+        noise=rng.uniform(0.003, 0.024),
         contrast=rng.uniform(0.9, 1.25),
     )
+
+
+def exposure_gain(photo: Photo, radiance: Float32[np.ndarray, "3 r"]) -> float:
+    """The gain that gives a picture its wanted brightness; what is far brighter than the rest hardly counts."""
+    brightness = (np.array([[0.25, 0.6, 0.15]], np.float32) @ radiance)[0]
+    typical = float(np.minimum(brightness, 2 * np.median(brightness)).mean())
+    return 1.6 * photo.exposure / max(typical, 1e-4)
 
 
 def develop(
     photo: Photo, radiance: Float32[np.ndarray, "3 r"], gain: float, off_axis: Float32[np.ndarray, " r"]
 ) -> Float32[np.ndarray, "3 r"]:
-    """Display values in [0, 1] of linear radiance; `off_axis` is the squared distance from the image's middle (corner 1)."""
+    """Display values in [0, 1] of linear radiance; `off_axis` is the squared distance from the middle (corners: 1)."""
     scale = np.array(photo.gains, np.float32)[:, None] * np.float32(gain)
     light = np.maximum(radiance, 0) * scale * (1 - np.float32(photo.vignette) * off_axis)
     # A soft shoulder keeps bright windows from clipping to flat white.
@@ -88,7 +95,7 @@ def develop(
 
 
 def finish(photo: Photo, shown: Float32[np.ndarray, "h w 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "h w 3"]:
-    """Lens blur and sensor noise, then 8 bits. Blur is a share of the image's width, so that it looks alike at any size."""
+    """Lens blur (a share of the width, so that it looks alike at any size) and sensor noise, then 8 bits."""
     picture = _blurred(shown, photo.blur * shown.shape[1] / 256) if photo.blur else shown
     grain = rng.standard_normal(picture.shape, np.float32)
     grain += 0.5 * rng.standard_normal(picture.shape[:2], np.float32)[:, :, None]

@@ -5,7 +5,7 @@ Wall pieces are built flat against the plane y = 0 and face +y; x runs along the
 
 from diffusionmtl.data.rooms import things
 from diffusionmtl.data.rooms.palette import Style, Surface, Texture
-from diffusionmtl.data.rooms.parts import Piece, Solid, Thing, ball, block, box, drum
+from diffusionmtl.data.rooms.parts import Casts, Piece, Solid, Thing, ball, block, box, drum
 
 WALL_THICKNESS = 0.03
 
@@ -18,7 +18,7 @@ def window(style: Style, width: float, low: float, high: float, brightness: floa
     )
     w, t = width / 2, rng.uniform(0.03, 0.055)
     pane = style.painted(Texture.VIEW, high - low, glow=brightness)._replace(angle=brightness)
-    solids = [box((-w, w), (0, 0.012), (low, high), pane, casts=False)]
+    solids = [box((-w, w), (0, 0.012), (low, high), pane, casts=Casts.NOTHING)]
     solids += [box((s * w - t / 2, s * w + t / 2), (0, 0.05), (low - t / 2, high + t / 2), frame) for s in (-1, 1)]
     solids += [box((-w, w), (0, 0.05), (z - t / 2, z + t / 2), frame) for z in (low, high)]
     across, up = rng.choice(((1, 0), (1, 1), (2, 1), (0, 0), (2, 0)))
@@ -30,6 +30,8 @@ def window(style: Style, width: float, low: float, high: float, brightness: floa
         solids.append(box((-w, w), (0, 0.04), (z - t / 3, z + t / 3), frame))
     if low > 0.3:
         solids.append(box((-w - 0.06, w + 0.06), (0, 0.14), (low - t / 2 - 0.03, low - t / 2), frame))
+    # Bars and curtains only draw their pattern into the sun's light.
+    solids = [solids[0], *(solid._replace(casts=Casts.SUN) for solid in solids[1:])]
     parts = [Thing("window", solids)]
     if rng.random() < 0.55:
         parts.append(Thing("window", _curtains(style, w, low, high)))
@@ -40,7 +42,7 @@ def _curtains(style: Style, w: float, low: float, high: float) -> list[Solid]:
     rng, cloth = style.rng, style.cloth()
     foot = 0.03 if rng.random() < 0.5 else low - 0.12
     drawn = rng.uniform(0.12, 0.5) * w
-    solids = [box((-w - 0.3, w + 0.3), (0.085, 0.11), (high + 0.1, high + 0.125), style.metal())]
+    solids = [box((-w - 0.3, w + 0.3), (0.085, 0.11), (high + 0.1, high + 0.125), style.metal(), casts=Casts.NOTHING)]
     folds = 3
     for side in (-1, 1):
         inner, outer = side * (w + 0.08 - drawn), side * (w + 0.2)
@@ -49,7 +51,7 @@ def _curtains(style: Style, w: float, low: float, high: float) -> list[Solid]:
             r = abs(outer - inner) / folds * 0.62
             half = (r, 0.035, (high + 0.1 - foot) / 2)
             pole = drum(x, 0.095, (foot, high + 0.1), r, cloth)
-            solids.append(pole._replace(half=half))
+            solids.append(pole._replace(half=half, casts=Casts.SUN))
     return solids
 
 
@@ -67,6 +69,7 @@ def door(style: Style, height: float) -> Piece:
         ]
     knob = rng.choice((-1, 1)) * (w - 0.07)
     solids.append(ball((knob, 0.06, 1.02), 0.028, style.metal()))
+    solids = [solid._replace(casts=Casts.NOTHING) for solid in solids]
     return Piece([Thing("wall", solids)], 2 * w + 0.1, 0.06, height)
 
 
@@ -74,7 +77,7 @@ def picture(style: Style, width: float, height: float, middle: float) -> Piece:
     """A framed picture, poster or canvas."""
     rng = style.rng
     w, h, rim = width / 2, height / 2, rng.choice((0.0, 0.015, 0.03, 0.05))
-    solids = [box((-w, w), (0, 0.018), (middle - h, middle + h), style.painted(Texture.ART, height), casts=False)]
+    solids = [box((-w, w), (0, 0.018), (middle - h, middle + h), style.painted(Texture.ART, height))]
     if rim:
         frame = style.joinery() if rng.random() < 0.6 else style.metal()
         solids += [box((s * w - rim / 2, s * w + rim / 2), (0, 0.03), (middle - h, middle + h), frame) for s in (-1, 1)]
@@ -82,6 +85,7 @@ def picture(style: Style, width: float, height: float, middle: float) -> Piece:
             box((-w - rim / 2, w + rim / 2), (0, 0.03), (z - rim / 2, z + rim / 2), frame)
             for z in (middle - h, middle + h)
         ]
+    solids = [solid._replace(casts=Casts.NOTHING) for solid in solids]
     return Piece([Thing("picture", solids)], width, 0.04, middle + h)
 
 
@@ -130,7 +134,7 @@ def radiator(style: Style, width: float) -> Piece:
 
 def skirting(wood: Surface, width: float, height: float) -> Piece:
     """A board along the foot of a wall."""
-    board = box((-width / 2, width / 2), (0, 0.015), (0, height), wood, casts=False)
+    board = box((-width / 2, width / 2), (0, 0.015), (0, height), wood, casts=Casts.NOTHING)
     return Piece([Thing("wall", [board])], width, 0.02, height)
 
 
@@ -139,11 +143,14 @@ def rug(style: Style, width: float, depth: float) -> Piece:
     cloth, border = style.cloth(), style.cloth()
     if style.rng.random() < 0.3:
         r = min(width, depth) / 2
-        solids = [drum(0, 0, (0, 0.01), r, border, casts=False), drum(0, 0, (0, 0.014), r * 0.86, cloth, casts=False)]
+        solids = [
+            drum(0, 0, (0, 0.012), r, border, casts=Casts.NOTHING),
+            drum(0, 0, (0, 0.0125), r * 0.86, cloth, casts=Casts.NOTHING),
+        ]
     else:
         w, d = width / 2, depth / 2
-        solids = [box((-w, w), (-d, d), (0, 0.01), border, casts=False)]
-        solids.append(box((-w + 0.1, w - 0.1), (-d + 0.1, d - 0.1), (0, 0.014), cloth, casts=False))
+        solids = [box((-w, w), (-d, d), (0, 0.012), border, casts=Casts.NOTHING)]
+        solids.append(box((-w + 0.1, w - 0.1), (-d + 0.1, d - 0.1), (0, 0.0125), cloth, casts=Casts.NOTHING))
     return Piece([Thing("floor", solids)], width, depth, 0.02)
 
 
@@ -151,14 +158,14 @@ def pendant(style: Style, ceiling: float, drop: float, glow: float) -> Piece:
     """A lamp that hangs from the ceiling."""
     rng, shade = style.rng, style.glazed()._replace(glow=glow)
     r, z = rng.uniform(0.14, 0.3), ceiling - drop
-    cord = drum(0, 0, (z, ceiling), 0.008, style.metal(), casts=False)
+    cord = drum(0, 0, (z, ceiling), 0.008, style.metal(), casts=Casts.NOTHING)
     kind = rng.randrange(3)
     if kind == 0:
-        body = ball((0, 0, z), r * 0.8, shade, casts=False)
+        body = ball((0, 0, z), r * 0.8, shade, casts=Casts.NOTHING)
     elif kind == 1:
-        body = drum(0, 0, (z - 0.1, z + 0.14), r, shade, rng.uniform(0.2, 0.9), casts=False)
+        body = drum(0, 0, (z - 0.1, z + 0.14), r, shade, rng.uniform(0.2, 0.9), casts=Casts.NOTHING)
     else:
-        body = ball((0, 0, z), (r * 1.1, r * 1.1, r * 0.6), shade, casts=False)
+        body = ball((0, 0, z), (r * 1.1, r * 1.1, r * 0.6), shade, casts=Casts.NOTHING)
     return Piece([Thing("objects", [cord, body])], 2 * r, 2 * r, ceiling)
 
 
@@ -168,7 +175,9 @@ def beams(style: Style, width: float, depth: float, height: float) -> Piece:
     thick = style.rng.uniform(0.1, 0.18)
     spots = [depth * (i + 0.5) / count - depth / 2 for i in range(count)]
     solids = [
-        box((-width / 2, width / 2), (y - thick / 2, y + thick / 2), (height - thick, height), wood, casts=False)
+        box(
+            (-width / 2, width / 2), (y - thick / 2, y + thick / 2), (height - thick, height), wood, casts=Casts.NOTHING
+        )
         for y in spots
     ]
     return Piece([Thing("ceiling", solids)], width, depth, height)

@@ -4,7 +4,7 @@ import math
 
 from diffusionmtl.data.rooms import things
 from diffusionmtl.data.rooms.palette import Style, Texture
-from diffusionmtl.data.rooms.parts import Piece, Solid, Thing, ball, block, box, drum, limb, turned
+from diffusionmtl.data.rooms.parts import Casts, Piece, Solid, Thing, ball, block, box, drum, limb, turned
 
 
 def bed(style: Style) -> Piece:
@@ -207,10 +207,15 @@ def _fronts(style: Style, w: float, d: float, foot: float, height: float, front)
     for i in range(columns):
         for j in range(rows):
             x, z = -w + wide * (i + 0.5), foot + 0.02 + tall * (j + 0.5)
-            solids.append(block((x, d - 0.012, z), (wide - 0.03, 0.02, tall - 0.025), front))
+            solids.append(block((x, d - 0.012, z), (wide - 0.03, 0.02, tall - 0.025), front, casts=Casts.NOTHING))
             off = (wide / 2 - 0.07) * (1 if i % 2 == 0 else -1) if rows == 1 else 0.0
             solids.append(
-                block((x + off, d + 0.01, z), (0.02, 0.025, 0.14) if rows == 1 else (0.12, 0.025, 0.02), knob)
+                block(
+                    (x + off, d + 0.01, z),
+                    (0.02, 0.025, 0.14) if rows == 1 else (0.12, 0.025, 0.02),
+                    knob,
+                    casts=Casts.NOTHING,
+                )
             )
     return solids
 
@@ -273,7 +278,7 @@ def floor_lamp(style: Style) -> Piece:
     pole = style.metal()
     shade = style.cloth()._replace(glow=rng.choice((0, 0.5, 1.2)))
     solids = [drum(0, 0, (0, 0.03), 0.14, pole), drum(0, 0, (0.02, height), 0.014, pole)]
-    solids.append(drum(0, 0, (height - 0.1, height + 0.2), radius, shade, rng.uniform(0.5, 0.95), casts=False))
+    solids.append(drum(0, 0, (height - 0.1, height + 0.2), radius, shade, rng.uniform(0.5, 0.95), casts=Casts.NOTHING))
     return Piece([Thing("objects", solids, standing=True)], 0.4, 0.4, height)
 
 

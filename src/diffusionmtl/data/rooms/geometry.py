@@ -7,8 +7,8 @@ Every solid is a unit shape seen through an affine map, so that one ray test per
 * frustum: the axis is z in `[-1, 1]`, the radius runs from 1 (bottom) to `profile` (top); 1 is a cylinder, 0 a cone;
 * capsule: the points within 1 of the segment `|z| <= profile` (the map must scale uniformly).
 
-Vectors are `[3 r]` arrays (one row per axis) because each formula then runs over contiguous memory. A world is right-handed
-with z up, in metres. Directions need not have unit length: a distance t is always in units of the direction given.
+Vectors are `[3 r]` arrays (one row per axis) because each formula then runs over contiguous memory. The world is
+right-handed with z up, in metres. Directions need not have unit length: a distance t is always in units of the direction given.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ from enum import IntEnum
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-_RAYS_AT_ONCE = 4096  # keeps the [solids rays] culling matrix inside a processor cache
+_RAYS_AT_ONCE = 1 << 14
+_CULLED_AT_ONCE = 1024  # keeps the [solids rays] culling matrix inside a processor cache
 _TINY = np.float32(1e-9)
 
 
@@ -83,49 +84,61 @@ def make_solids(
     return Solids(np.asarray(shape), *as_float)
 
 
+def corners(solids: Solids) -> Float[np.ndarray, "3 8 n"]:
+    """World corners of a box around each solid, aligned with its own axes."""
+    to_world = np.linalg.inv(solids.to_local.T.reshape(-1, 3, 3))
+    wide = np.where(solids.shape == Shape.FRUSTUM, np.maximum(solids.profile, 1), 1)
+    tall = np.where(solids.shape == Shape.CAPSULE, 1 + solids.profile, 1)
+    reach = to_world * np.stack([wide, wide, tall], axis=1)[:, None, :].astype(np.float32)
+    signs = np.array([(a, b, c) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)], np.float32)
+    return np.einsum("nij,kj->ikn", reach, signs) + solids.centre[:, None, :]
+
+
 def first_hit(
-    solids: Solids, origin: Float[np.ndarray, " 3"], direction: Float[np.ndarray, "3 r"]
+    solids: Solids,
+    origin: Float[np.ndarray, " 3"],
+    direction: Float[np.ndarray, "3 r"],
+    solid: Int[np.ndarray, " p"],
+    ray: Int[np.ndarray, " p"],
 ) -> tuple[Float[np.ndarray, " r"], Int[np.ndarray, " r"]]:
-    """Nearest entry of rays that share one origin: distance (inf for a miss) and index of the solid (-1 for a miss)."""
-    nearest = np.full(direction.shape[1], np.inf, np.float32)
-    index = np.full(direction.shape[1], -1, np.int64)
-    unit = direction / np.sqrt(np.square(direction).sum(axis=0))
-    offset = solids.centre - origin[:, None]
-    local_origin = _apply(solids.to_local, -offset)
-    for start in range(0, direction.shape[1], _RAYS_AT_ONCE):
-        part = slice(start, start + _RAYS_AT_ONCE)
-        solid, ray = _inside_cones(offset, solids.radius, unit[:, part])
-        local_direction = _apply(solids.to_local.take(solid, axis=1), direction[:, part].take(ray, axis=1))
-        t = _entry(solids, solid, local_origin.take(solid, axis=1), local_direction)
-        nearest[part], index[part] = _closest(t, solid, ray, unit[:, part].shape[1])
-    return nearest, index
+    """Nearest entry of rays that share one origin: distance (inf for a miss) and index of the solid (-1 for a miss).
+
+    Only the pairs (`solid[i]`, `ray[i]`) are tried; they must be sorted by solid.
+    """
+    local_origin = _apply(solids.to_local, origin[:, None] - solids.centre)
+    local_direction = _apply(solids.to_local.take(solid, axis=1), direction.take(ray, axis=1))
+    t = _entry(solids, solid, local_origin.take(solid, axis=1), local_direction)
+    return _closest(t, solid, ray, direction.shape[1])
 
 
 def blocked(
     solids: Solids,
-    origin: Float[np.ndarray, "3 r"],
+    source: Float[np.ndarray, "3 k"],
+    chosen: Int[np.ndarray, " r"],
     target: Float[np.ndarray, "3 r"],
-    hub: Float[np.ndarray, " 3"],
-    spread: float,
     clearance: float = 2e-3,
 ) -> Bool[np.ndarray, " r"]:
-    """Whether a solid stands between each origin and its own target; all targets lie within `spread` metres of `hub`.
+    """Whether a solid stands between each target and its own one of k sources, which lie close together.
 
-    `clearance` (a fraction of the way) is skipped at the origin, so that a surface does not shadow itself.
+    `clearance` (a fraction of the way) is skipped at the target, so that a surface does not shadow itself.
     """
-    result = np.zeros(origin.shape[1], bool)
-    offset = solids.centre - hub[:, None]
-    reach = solids.radius + np.float32(spread)
-    for start in range(0, origin.shape[1], _RAYS_AT_ONCE):
+    result = np.zeros(target.shape[1], bool)
+    hub = source.mean(axis=1, keepdims=True)
+    spread = np.sqrt(np.square(source - hub).sum(axis=0).max())
+    offset, reach = solids.centre - hub, solids.radius + spread
+    count = source.shape[1]
+    local_source = np.stack(
+        [_apply(solids.to_local, source[:, k : k + 1] - solids.centre) for k in range(count)], axis=2
+    )
+    local_source = local_source.reshape(3, -1)
+    for start in range(0, target.shape[1], _RAYS_AT_ONCE):
         part = slice(start, start + _RAYS_AT_ONCE)
-        o, d = origin[:, part], target[:, part] - origin[:, part]
-        from_hub = o - hub[:, None]
-        unit = from_hub / np.sqrt(np.square(from_hub).sum(axis=0))
-        solid, ray = _inside_cones(offset, reach, unit)
-        frame = solids.to_local.take(solid, axis=1)
-        local_origin = _apply(frame, o.take(ray, axis=1) - solids.centre.take(solid, axis=1))
-        t = _entry(solids, solid, local_origin, _apply(frame, d.take(ray, axis=1)))
-        result[start + ray[(t > clearance) & (t < 1)]] = True
+        from_hub = target[:, part] - hub
+        solid, ray = _inside_cones(offset, reach, from_hub / np.sqrt(np.square(from_hub).sum(axis=0)))
+        way = target[:, part] - source.take(chosen[part], axis=1)
+        direction = _apply(solids.to_local.take(solid, axis=1), way.take(ray, axis=1))
+        origin = local_source.take(solid * count + chosen[part].take(ray), axis=1)
+        result[start + ray[_entry(solids, solid, origin, direction) < 1 - clearance]] = True
     return result
 
 
@@ -163,7 +176,12 @@ def shell_exit(
 
 def _apply(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
     x, y, z = vector
-    return np.stack([matrix[3 * i] * x + matrix[3 * i + 1] * y + matrix[3 * i + 2] * z for i in range(3)])
+    result = np.empty((3, max(matrix.shape[1], len(x))), np.float32)
+    for i, row in enumerate(result):
+        np.multiply(matrix[3 * i], x, out=row)
+        row += matrix[3 * i + 1] * y
+        row += matrix[3 * i + 2] * z
+    return result
 
 
 def _inside_cones(offset: np.ndarray, radius: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -172,9 +190,16 @@ def _inside_cones(offset: np.ndarray, radius: np.ndarray, unit: np.ndarray) -> t
     sine = np.minimum(radius / np.maximum(distance, _TINY), 1)
     cosine = np.where(sine < 1, np.sqrt(1 - sine * sine), np.float32(-2))
     # Far, small balls have cosines so close to one that rounding would lose their rim.
-    towards = (offset / np.maximum(distance, _TINY)).T @ unit > (cosine - np.float32(1e-6))[:, None]
-    flat = np.flatnonzero(towards)
-    solid = np.repeat(np.arange(len(radius)), np.count_nonzero(towards, axis=1))
+    limit = (cosine - np.float32(1e-6))[:, None]
+    axis = np.ascontiguousarray((offset / np.maximum(distance, _TINY)).T)
+    inside = np.empty((len(radius), unit.shape[1]), bool)
+    product = np.empty((len(radius), _CULLED_AT_ONCE), np.float32)
+    for start in range(0, unit.shape[1], _CULLED_AT_ONCE):
+        some = unit[:, start : start + _CULLED_AT_ONCE]
+        towards = np.matmul(axis, some, out=product[:, : some.shape[1]])
+        np.greater(towards, limit, out=inside[:, start : start + _CULLED_AT_ONCE])
+    flat = np.flatnonzero(inside)
+    solid = np.repeat(np.arange(len(radius)), np.count_nonzero(inside, axis=1))
     return solid, flat - solid * unit.shape[1]
 
 
@@ -213,7 +238,7 @@ def _enter_box(o: np.ndarray, d: np.ndarray, _profile: np.ndarray) -> np.ndarray
 def _enter_ball(o: np.ndarray, d: np.ndarray) -> np.ndarray:
     square = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
     closest = -(o[0] * d[0] + o[1] * d[1] + o[2] * d[2]) / square
-    # Measuring the miss from the closest point keeps its digits; the textbook discriminant cancels for far, small balls.
+    # Measured from the closest point, the miss keeps its digits; the usual discriminant cancels for far, small balls.
     x, y, z = o[0] + closest * d[0], o[1] + closest * d[1], o[2] + closest * d[2]
     room = 1 - (x * x + y * y + z * z)
     return np.where(room >= 0, closest - np.sqrt(np.maximum(room, 0) / square), np.float32(np.inf))

@@ -22,7 +22,7 @@ def salient(
     """The people if any are visible, else the most prominent free-standing thing, else nothing.
 
     Prominence is visible area weighted by a Gaussian around the image's middle (sigma: a third of each side), so that a
-    thing in the middle beats a larger one that is cut off by the border. `standing[i]` tells whether instance i may be it.
+    thing in the middle beats a larger one cut off by the border. `standing[i]` tells whether instance i may be it.
     """
     people = semseg == _PERSON
     if people.any():

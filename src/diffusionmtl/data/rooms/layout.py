@@ -31,7 +31,7 @@ class Plan:
         return self.placed[-1]
 
     def against_wall(self, piece: Piece, low: float = 0.0, fixture: bool = False) -> Placed | None:
-        """Place with the back to a free stretch of wall; `low` is where it begins above the floor. None if there is no room."""
+        """Place with the back to a free stretch of wall, from height `low` up; None if there is no room."""
         for _ in range(_TRIES):
             wall = self.rng.choices((_BACK, _LEFT, _RIGHT), (5, 2, 2))[0]
             length = self.extent[0] if wall == _BACK else self.extent[1]

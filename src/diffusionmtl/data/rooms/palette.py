@@ -1,7 +1,7 @@
 """Colours and materials: what a scene's things may be made of.
 
-Nothing here knows a class: a bed, a curtain and a shirt draw from the same cloth, a wall may be as red as a sofa. Colours are
-linear RGB in [0, 1]; they are listed as sRGB hex because that is how people pick them.
+Nothing here knows a class: a bed, a curtain and a shirt draw from the same cloth, a wall may be as red as a sofa.
+Colours are linear RGB in [0, 1]; they are listed as sRGB hex because that is how people pick them.
 """
 
 import colorsys
@@ -34,8 +34,8 @@ class Texture(IntEnum):
 class Surface(NamedTuple):
     """Material of one solid or one face of the room.
 
-    `scale` is the size of one repeat in metres, `angle` turns the pattern (radians), `contrast` blends it in, `phase` shifts
-    it (and seeds the painted kinds), `gloss` is the strength of the highlight, `glow` the light given off.
+    `scale` is the size of one repeat in metres, `angle` turns the pattern (radians), `contrast` blends it in, `phase`
+    shifts it (and seeds the painted kinds), `gloss` is the strength of the highlight, `glow` the light given off.
     """
 
     texture: Texture
@@ -177,14 +177,14 @@ class Style:
         kind = rng.choices(kinds, (9, 3, 2.5, 2, 1, 1, 1.2, 1.2))[0]
         a = _WHITE if rng.random() < 0.25 else self.colour()
         b = self.nudge(a, 0.25) if rng.random() < 0.6 else self.colour()
-        scale = rng.uniform(0.12, 0.5)
+        scale, contrast = rng.uniform(0.12, 0.5), rng.uniform(0.15, 0.35 if kind is Texture.CLOUD else 0.9)
         if kind is Texture.PLANKS:
             return (
                 self.wood(kind)
                 if rng.random() < 0.5
                 else Surface(kind, a, b, rng.uniform(0.07, 0.2), 0, 1, rng.random() * 64)
             )
-        return Surface(kind, self.nudge(a), b, scale, 0, rng.uniform(0.15, 0.9), rng.random() * 64)
+        return Surface(kind, self.nudge(a), b, scale, 0, contrast, rng.random() * 64)
 
     def flooring(self) -> Surface:
         """Floor finish: boards, tiles, chequered stone, carpet or concrete."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
 from diffusionmtl.data.rooms.geometry import Shape
@@ -26,12 +27,20 @@ SEMSEG_CLASSES: tuple[str, ...] = (
     "window",
     "person",
 )
-"""Classes of `Room.semseg`. Doors and skirting are wall, rugs are floor, curtains are window, cushions go with their seat."""
+"""Classes of `Room.semseg`. Doors are wall, rugs are floor, curtains are window, cushions go with their seat."""
 
 PART_CLASSES: tuple[str, ...] = ("background", "head", "torso", "upper_arms", "lower_arms", "upper_legs", "lower_legs")
 """Classes of `Room.human_parts`. The neck goes with the torso, hands with the lower arms, feet with the lower legs."""
 
 UPRIGHT: Axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+class Casts(IntEnum):
+    """Which lights' rays a solid stops: none, the sun's (what frames a window), or all."""
+
+    NOTHING = 0
+    SUN = 1
+    ALL = 2
 
 
 class Solid(NamedTuple):
@@ -44,7 +53,7 @@ class Solid(NamedTuple):
     axes: Axes = UPRIGHT
     profile: float = 0.0
     part: int = 0
-    casts: bool = True
+    casts: Casts = Casts.ALL
 
 
 class Thing(NamedTuple):
@@ -57,7 +66,7 @@ class Thing(NamedTuple):
 
 @dataclass
 class Piece:
-    """Things that are placed together. Local x is the width, the front faces +y, z is up, the origin is on the floor."""
+    """Things placed together. Local x is the width, the front faces +y, z is up, the origin is on the floor."""
 
     things: list[Thing]
     width: float

@@ -1,6 +1,6 @@
 """People: figures of capsules and ellipsoids in varied builds, clothes and poses.
 
-A figure stands at the origin and faces +y; its right hand is on the -x side seen from the front, which nothing depends on.
+A figure stands at the origin and faces +y. Sizes are shares of its height.
 """
 
 import math

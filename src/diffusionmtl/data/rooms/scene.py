@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from diffusionmtl.data.rooms.camera import Camera, Photo
 from diffusionmtl.data.rooms.geometry import Solids, make_solids
 from diffusionmtl.data.rooms.palette import Colour, Surface
-from diffusionmtl.data.rooms.parts import SEMSEG_CLASSES, Piece
+from diffusionmtl.data.rooms.parts import SEMSEG_CLASSES, Casts, Piece
 
 SHELL = 6
 """The room's faces come first in every per-surface array: x = 0, x = width, y = 0, y = depth, floor, ceiling."""
@@ -20,7 +20,7 @@ _SHELL_LABELS = ("wall", "wall", "wall", "wall", "floor", "ceiling")
 
 @dataclass(frozen=True)
 class Opening:
-    """A rectangle in a wall through which a light shines: the wall's axis and plane, and ranges along it and in height."""
+    """A rectangle in a wall that lets light in: the wall's axis and plane, and ranges along it and in height."""
 
     axis: int
     plane: float
@@ -32,8 +32,8 @@ class Opening:
 class Light:
     """A ball of light of radius `spread` metres.
 
-    `facing`: it shines into a half space by the cosine law. `opening`: it stands outside and reaches what it sees through
-    the opening; `even`: its strength does not fall off with distance (the sun).
+    `facing`: it shines into a half space by the cosine law. `opening`: it stands outside and reaches what it sees
+    through the opening; `even`: its strength does not fall off with distance (the sun).
     """
 
     position: Float[np.ndarray, " 3"]
@@ -68,6 +68,7 @@ class Scene:
     photo: Photo
     solids: Solids
     casters: Solids
+    sun_casters: Solids
     materials: Materials
     half: Float[np.ndarray, "3 s"]
     label: UInt8[np.ndarray, " s"]
@@ -112,13 +113,15 @@ def assemble(
     ]
     rows.sort(key=lambda row: row[0].shape)
     solids = _solids(rows)
+    casts = np.array([row[0].casts for row in rows], int)
     shell = [SEMSEG_CLASSES.index(name) for name in _SHELL_LABELS]
     return Scene(
         extent=np.array(extent, np.float32),
         camera=camera,
         photo=photo,
         solids=solids,
-        casters=solids.select(np.array([row[0].casts for row in rows], bool)),
+        casters=solids.select(casts == Casts.ALL),
+        sun_casters=solids.select(casts > Casts.NOTHING),
         materials=_materials([*faces, *(row[0].surface for row in rows)]),
         half=np.array([(0, 0, 0)] * SHELL + [row[0].half for row in rows], np.float32).T.copy(),
         label=np.array(shell + [row[2] for row in rows], np.uint8),

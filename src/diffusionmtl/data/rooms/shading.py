@@ -1,6 +1,6 @@
-"""What rays see, and how brightly: hits, soft shadows, ambient light that dims in corners and beside furniture, highlights."""
+"""What rays see, and how brightly: hits, shadows, ambient light that dims in corners and beside furniture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Float32, Int
@@ -11,6 +11,7 @@ from diffusionmtl.data.rooms.scene import SHELL, Light, Opening, Scene
 from diffusionmtl.data.rooms.textures import Coordinates, albedo
 
 _CORNER = np.float32(0.4)  # metres over which a corner darkens
+_DIM = np.float32(1e-3)  # weaker light than this casts no shadow worth a ray
 _LIGHT_POINTS = np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)], np.float32) / np.float32(3**0.5)
 
 
@@ -24,12 +25,34 @@ class Hits:
     normal: Float32[np.ndarray, "3 r"]
     where: Coordinates
 
+    def __getitem__(self, part: slice) -> "Hits":
+        w = self.where
+        where = Coordinates(w.u[part], w.v[part], w.half_u[part], w.half_v[part])
+        return Hits(self.depth[part], self.surface[part], self.point[:, part], self.normal[:, part], where)
 
-def trace(scene: Scene, direction: Float32[np.ndarray, "3 r"]) -> Hits:
-    """First surfaces along camera rays that have unit length along the optical axis."""
+
+def concatenate(parts: list[Hits]) -> Hits:
+    """Hits one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    where = Coordinates(*(np.concatenate([getattr(p.where, f.name) for p in parts]) for f in fields(Coordinates)))
+    depth, surface = np.concatenate([p.depth for p in parts]), np.concatenate([p.surface for p in parts])
+    point = np.concatenate([p.point for p in parts], axis=1)
+    return Hits(depth, surface, point, np.concatenate([p.normal for p in parts], axis=1), where)
+
+
+def trace(
+    scene: Scene,
+    direction: Float32[np.ndarray, "3 r"],
+    tried: tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]],
+) -> Hits:
+    """First surfaces along camera rays that have unit length along the optical axis.
+
+    `tried` are the pairs (solid, ray) that may meet, sorted by solid; the room's faces are always tried.
+    """
     eye = scene.camera.position
     depth, face = shell_exit(scene.extent, eye, direction)
-    near, solid = first_hit(scene.solids, eye, direction)
+    near, solid = first_hit(scene.solids, eye, direction, *tried)
     found = near < depth
     depth = np.where(found, near, depth)
     surface = np.where(found, SHELL + solid, face)
@@ -72,27 +95,62 @@ def radiance(
     scene: Scene,
     hits: Hits,
     direction: Float32[np.ndarray, "3 r"],
-    sample: Int[np.ndarray, " r"],
+    visible: Float32[np.ndarray, "l r"],
     pixel: float,
 ) -> Float32[np.ndarray, "3 r"]:
-    """Linear light towards the camera. `sample` (0 to 3) picks the point of each light that a ray asks; `pixel` is a pixel's
-    size at one metre."""
+    """Linear light towards the camera; `visible` is the share of each light not blocked, `pixel` a pixel's size at 1 m."""
     length = np.sqrt(np.square(direction).sum(axis=0))
     view = -direction / length
     slant = np.maximum((hits.normal * view).sum(axis=0), np.float32(0.12))
     colour = albedo(scene, hits.surface, hits.where, hits.depth * np.float32(pixel) / np.sqrt(slant))
+    light = scene.ambient[:, None] * _ambient(scene, hits) + scene.materials.glow.take(hits.surface)
     gloss = scene.materials.gloss.take(hits.surface)
-    light = scene.ambient[:, None] * _ambient(scene, hits)
-    shine = np.zeros_like(light)
-    for source in scene.lights:
-        lit, strength, towards = _arriving(scene, source, hits, sample)
-        tone = source.colour[:, None] * strength
-        light[:, lit] += tone
-        middle = towards + view[:, lit]
+    glossy = np.flatnonzero(gloss > 0)
+    shine = np.zeros((3, len(glossy)), np.float32)
+    for source, share in zip(scene.lights, visible, strict=True):
+        strength, towards = arriving(source, hits, source.position[:, None])
+        strength = strength * share
+        light += source.colour[:, None] * strength
+        middle = towards[:, glossy] + view[:, glossy]
         middle /= np.sqrt(np.square(middle).sum(axis=0))
-        mirror = np.maximum((middle * hits.normal[:, lit]).sum(axis=0), 0) ** 40
-        shine[:, lit] += tone * (gloss[lit] * mirror)
-    return colour * (light + scene.materials.glow.take(hits.surface)) + shine
+        mirror = np.maximum((middle * hits.normal[:, glossy]).sum(axis=0), 0) ** 40
+        shine += source.colour[:, None] * (gloss[glossy] * mirror * strength[glossy])
+    result = colour * light
+    result[:, glossy] += shine
+    return result
+
+
+def arriving(
+    source: Light, hits: Hits, target: Float32[np.ndarray, "3 r"]
+) -> tuple[Float32[np.ndarray, " r"], Float32[np.ndarray, "3 r"]]:
+    """Strength of a light at the hits (cosine and fall-off, nothing in the way), and unit directions to it."""
+    way = target - hits.point
+    square = np.square(way).sum(axis=0)
+    towards = way / np.sqrt(square)
+    strength = np.maximum((towards * hits.normal).sum(axis=0), 0)
+    if not source.even:
+        strength /= np.float32(0.6) + square
+    if source.facing is not None:
+        strength *= np.maximum(-(source.facing[:, None] * towards).sum(axis=0), 0)
+    if source.opening is not None:
+        strength *= _through(source.opening, hits.point, way)
+    return strength, towards
+
+
+def unblocked(scene: Scene, hits: Hits, sample: Int[np.ndarray, " r"]) -> Float32[np.ndarray, "l r"]:
+    """One where nothing stands between hit and light, else zero; `sample` (0 to 3) picks the point of the light."""
+    visible = np.ones((len(scene.lights), len(sample)), np.float32)
+    for row, source in zip(visible, scene.lights, strict=True):
+        points = source.position[:, None] + np.float32(source.spread) * _LIGHT_POINTS.T
+        strength, _ = arriving(source, hits, points.take(sample, axis=1))
+        if source.opening is not None:
+            row[:] = strength > 0
+        lit = np.flatnonzero(strength > _DIM)
+        target = hits.point[:, lit] + np.float32(2e-3) * hits.normal[:, lit]
+        casters = scene.casters if source.opening is None else scene.sun_casters
+        clearance = 2e-3 if source.opening is None else 1e-4
+        row[lit[blocked(casters, points, sample[lit], target, clearance)]] = 0
+    return visible
 
 
 def _ambient(scene: Scene, hits: Hits) -> np.ndarray:
@@ -114,28 +172,6 @@ def _contact(scene: Scene, point: np.ndarray) -> np.ndarray:
     out_y = np.maximum(np.abs(c * dy - s * dx) - d, 0)
     near = np.exp(-np.hypot(out_x, out_y) / np.float32(0.16))
     return (1 - 0.42 * near * np.exp(-point[2] / np.float32(0.5))).prod(axis=0)
-
-
-def _arriving(scene: Scene, source: Light, hits: Hits, sample: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which hits a light reaches, how strongly (cosine and fall-off included), and the unit directions to it."""
-    points = source.position[:, None] + np.float32(source.spread) * _LIGHT_POINTS.T
-    target = points.take(sample, axis=1)
-    way = target - hits.point
-    square = np.square(way).sum(axis=0)
-    cosine = (way * hits.normal).sum(axis=0) / np.sqrt(square)
-    candidate = cosine > 0
-    if source.opening is not None:
-        candidate &= _through(source.opening, hits.point, way)
-    strength = cosine if source.even else cosine / (np.float32(0.6) + square)
-    if source.facing is not None:
-        leaving = -(way * source.facing[:, None]).sum(axis=0) / np.sqrt(square)
-        candidate &= leaving > 0
-        strength = strength * leaving
-    lit = np.flatnonzero(candidate)
-    start = hits.point[:, lit] + np.float32(2e-3) * hits.normal[:, lit]
-    clearance = 2e-3 if source.opening is None else 1e-4
-    lit = lit[~blocked(scene.casters, start, target[:, lit], source.position, source.spread, clearance)]
-    return lit, strength[lit], way[:, lit] / np.sqrt(square[lit])
 
 
 def _through(opening: Opening, point: np.ndarray, way: np.ndarray) -> np.ndarray:

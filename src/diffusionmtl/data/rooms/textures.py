@@ -1,8 +1,8 @@
 """Procedural textures, evaluated for many points at once.
 
-A pattern is a function of a `Patch` that returns how much of colour b there is (0 to 1) and a brightness factor; the painted
-kinds return colours. `blur` is the size of a pixel on the surface in repeats of the pattern: edges are softened by it and
-patterns finer than a pixel fade to their mean, which is what keeps far floors from flickering.
+A pattern is a function of a `Patch` that returns how much of colour b there is (0 to 1) and a brightness factor; the
+painted kinds return colours. `blur` is the size of a pixel on the surface in repeats of the pattern: edges are softened
+by it and patterns finer than a pixel fade to their mean, which is what keeps far floors from flickering.
 """
 
 from collections.abc import Callable
@@ -43,21 +43,27 @@ class Patch:
 def albedo(
     scene: Scene, surface: Int[np.ndarray, " r"], where: Coordinates, footprint: Float32[np.ndarray, " r"]
 ) -> Float32[np.ndarray, "3 r"]:
-    """Reflected share of red, green and blue at points on the given surfaces; `footprint` is a pixel's size in metres."""
+    """Reflected share of red, green and blue at points on surfaces; `footprint` is a pixel's size in metres."""
     materials = scene.materials
     a, b = materials.a.take(surface, axis=1), materials.b.take(surface, axis=1)
     kinds = materials.texture.take(surface)
-    result = a
+    mix, shade = np.empty((2, len(surface)), np.float32)
+    painted = []
     for kind in np.flatnonzero(np.bincount(kinds)):
         chosen = np.flatnonzero(kinds == kind)
         patch = _patch(scene, materials, surface[chosen], where, footprint, chosen)
-        if kind in _PAINTED:
-            result[:, chosen] = _PAINTED[kind](patch, a[:, chosen], b[:, chosen])
-            continue
-        mix, shade = _PATTERNS[kind](patch)
-        mix = mix * materials.contrast.take(surface[chosen])
-        result[:, chosen] = (a[:, chosen] + (b[:, chosen] - a[:, chosen]) * mix) * shade
-    return result
+        if kind in _PATTERNS:
+            mix[chosen], shade[chosen] = _PATTERNS[kind](patch)
+        else:
+            mix[chosen], shade[chosen] = 0, 1
+            painted.append((chosen, _PAINTED[kind](patch, a.take(chosen, axis=1), b.take(chosen, axis=1))))
+    b -= a
+    b *= mix * materials.contrast.take(surface)
+    a += b
+    a *= shade
+    for chosen, colour in painted:
+        a[:, chosen] = colour
+    return a
 
 
 def _patch(

@@ -3,7 +3,7 @@
 import math
 
 from diffusionmtl.data.rooms.palette import Style, Surface, Texture
-from diffusionmtl.data.rooms.parts import Axes, Piece, Solid, Thing, ball, block, box, drum, limb, turned
+from diffusionmtl.data.rooms.parts import Axes, Casts, Piece, Solid, Thing, ball, block, box, drum, limb, turned
 
 _LEAVES = ((0.05, 0.16, 0.03), (0.09, 0.22, 0.06), (0.03, 0.1, 0.05), (0.16, 0.24, 0.05), (0.2, 0.06, 0.08))
 
@@ -113,7 +113,9 @@ def table_lamp(style: Style, x: float, y: float, z: float) -> list[Thing]:
     shade = style.cloth()._replace(glow=rng.choice((0, 0.6, 1.2)))
     stem = rng.uniform(0.16, 0.26)
     solids = [ball((x, y, z + stem * 0.4), (0.06, 0.06, stem * 0.4), foot), drum(x, y, (z, z + stem), 0.015, foot)]
-    solids.append(drum(x, y, (z + stem - 0.02, z + stem + 0.16), 0.12, shade, rng.uniform(0.5, 0.9), casts=False))
+    solids.append(
+        drum(x, y, (z + stem - 0.02, z + stem + 0.16), 0.12, shade, rng.uniform(0.5, 0.9), casts=Casts.NOTHING)
+    )
     return [Thing("objects", solids)]
 
 
