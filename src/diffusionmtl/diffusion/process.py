@@ -35,7 +35,7 @@ class Schedule:
         return float(np.prod(1.0 - np.asarray(self.betas[: k + 1], dtype=np.float64)))
 
     def posterior(self, k: int) -> tuple[float, float, float]:
-        """Weights of x_0 and of x_k in the mean of q(x_{k-1} | x_k, x_0), and its variance (Ho et al. 2020, eq. 6-7)."""
+        """Weights of x_0 and of x_k in the mean of q(x_{k-1} | x_k, x_0), and its variance (Ho et al. 2020, eq. 7)."""
         beta, power, before = self.betas[k], self.signal_power(k), self.signal_power(k - 1)
         on_clean = beta * before**0.5 / (1 - power)
         on_noisy = (1 - before) * (1 - beta) ** 0.5 / (1 - power)
@@ -43,7 +43,7 @@ class Schedule:
 
 
 def scaled_linear_schedule(steps: int, beta_start: float = 1e-3, beta_end: float = 1e-2) -> Schedule:
-    """Betas whose square roots are equally spaced, the latent-diffusion schedule that the published network calls linear.
+    """Betas whose square roots are equally spaced: the latent-diffusion schedule that the published code calls linear.
 
     With 2 steps and the defaults: 0.001 and 0.01. With 1 step: `beta_start`.
     """
@@ -51,7 +51,9 @@ def scaled_linear_schedule(steps: int, beta_start: float = 1e-3, beta_end: float
     return Schedule(tuple(float(beta) for beta in roots**2))
 
 
-def q_sample(schedule: Schedule, clean: Float[Tensor, "..."], k: int, noise: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def q_sample(
+    schedule: Schedule, clean: Float[Tensor, "..."], k: int, noise: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
     """x_k: the clean signal diffused to step k with the given standard normal draw (Ho et al. 2020, eq. 4)."""
     power = schedule.signal_power(k)
     return power**0.5 * clean + (1 - power) ** 0.5 * noise

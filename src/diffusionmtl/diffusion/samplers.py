@@ -16,7 +16,9 @@ Draw = Callable[[str, int, Tensor], Tensor]
 Watch = Callable[[int, Signals, Signals], None]
 
 
-def ddpm(schedule: Schedule, start: Signals, estimate: CleanEstimate, draw: Draw, watch: Watch | None = None) -> Signals:
+def ddpm(
+    schedule: Schedule, start: Signals, estimate: CleanEstimate, draw: Draw, watch: Watch | None = None
+) -> Signals:
     """Ancestral sampling (Ho et al. 2020, algorithm 2) with a clean-signal estimator.
 
     Args:

@@ -45,9 +45,7 @@ class Denoiser(nn.Module):
         kind = CrossBlock if conditioned else SelfBlock
         self.blocks = nn.ModuleList(kind(width, attention_heads, mlp_ratio) for _ in range(blocks))
         self.heads = nn.ModuleDict({task: RefinementHead(width, hidden) for task in signal_channels})
-        self.out = nn.ModuleDict(
-            {task: self._projection(width, count) for task, count in signal_channels.items()}
-        )
+        self.out = nn.ModuleDict({task: self._projection(width, count) for task, count in signal_channels.items()})
         for layer in [*self.blocks.modules(), *self.time.modules()]:
             if isinstance(layer, nn.Linear):
                 _initialise(layer, keep_weight=layer in (self.time.fc1, self.time.fc2))
@@ -84,8 +82,7 @@ class Denoiser(nn.Module):
             query, context = block(query, context)
         gathered = resize(to_map(query, grid), (embedded.shape[-2], embedded.shape[-1])) + embedded
         estimates = {
-            task: self.out[task](self.heads[task](x))
-            for task, x in zip(signals, gathered.split(counts), strict=True)
+            task: self.out[task](self.heads[task](x)) for task, x in zip(signals, gathered.split(counts), strict=True)
         }
         if self.correction:
             return {task: signals[task] + change for task, change in estimates.items()}

@@ -1,7 +1,7 @@
 """Refinement by diffusion: signal and condition from the initial network, noise, denoising, final prediction."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from diffusionmtl.types import InitialOutput
 Watch = Callable[[int, Mapping[str, Tensor], Mapping[str, Tensor]], None]
 
 
+@runtime_checkable
 class Signal(Protocol):
     """What is diffused: how it is taken from the initial network and how the final prediction is read off it."""
 

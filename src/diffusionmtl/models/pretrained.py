@@ -94,7 +94,7 @@ _EFFICIENTNET_REPEATS = (1, 2, 2, 3, 3, 4, 1)
 
 
 def _timm_name(key: str) -> str:
-    """timm's name of a weight: prefixes dropped, the PyTorch EfficientNet port's names translated."""
+    """The name that timm gives a weight: prefixes dropped, the PyTorch EfficientNet port's names translated."""
     key = key.removeprefix("module.").removeprefix("backbone.").removeprefix("body.")
     head, _, rest = key.partition(".")
     if head == "_bn1":
