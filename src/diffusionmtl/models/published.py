@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from diffusionmtl.config import NetworkSettings
-from diffusionmtl.diffusion import Schedule, scaled_linear_schedule
+from diffusionmtl.diffusion import Schedule
 from diffusionmtl.errors import UserError
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.pretrained import read_plain_checkpoint, read_tensors
@@ -145,7 +145,7 @@ def published_settings(checkpoint: PublishedCheckpoint) -> NetworkSettings:
     missing = [key for key in needed if key not in checkpoint.tensors]
     if missing:
         raise UserError(f"{checkpoint.path}: not a checkpoint of the published network: lacks {_few(missing)}")
-    schedule = _published_schedule(checkpoint)
+    steps, noise_start, noise_end = _noise(checkpoint)
     return NetworkSettings(
         method="feature",
         backbone=_resnet_name(checkpoint),
@@ -156,9 +156,9 @@ def published_settings(checkpoint: PublishedCheckpoint) -> NetworkSettings:
         token_stride=4,
         blocks=_count(checkpoint, r"diffusion_model\.denoiser\.crossblocks\.(\d+)\."),
         attention_heads=4,
-        steps=schedule.steps,
-        noise_start=schedule.betas[0],
-        noise_end=schedule.betas[-1],
+        steps=steps,
+        noise_start=noise_start,
+        noise_end=noise_end,
         condition="predictions",
         form="published",
     )
@@ -201,7 +201,8 @@ def _account_for(checkpoint: PublishedCheckpoint, expected: Mapping[str, tuple[i
         raise UserError(f"{checkpoint.path}: does not fit the published network that its sizes describe: {said}")
 
 
-def _published_schedule(checkpoint: PublishedCheckpoint) -> Schedule:
+def _noise(checkpoint: PublishedCheckpoint) -> tuple[int, float, float]:
+    """Number of steps, first and last beta."""
     betas = checkpoint.tensors[f"{CONSTANTS}betas"]
     if betas.ndim != 1 or len(betas) == 0:
         raise UserError(f"{checkpoint.path}: {CONSTANTS}betas has shape {list(betas.shape)}, expected one per step")
@@ -209,7 +210,7 @@ def _published_schedule(checkpoint: PublishedCheckpoint) -> Schedule:
     first, last = (float(str(np.float32(betas[at].item()))) for at in (0, -1))
     if not 0 < first <= last < 1:
         raise UserError(f"{checkpoint.path}: {CONSTANTS}betas run from {first} to {last}, not a noise schedule")
-    return scaled_linear_schedule(len(betas), first, last)
+    return len(betas), first, last
 
 
 def _constants(schedule: Schedule) -> dict[str, np.ndarray]:
