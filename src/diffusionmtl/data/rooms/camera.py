@@ -1,5 +1,6 @@
 """The pinhole camera, and what a real one does to a picture: exposure, white balance, vignette, blur, noise."""
 
+import functools
 import math
 import random
 from dataclasses import dataclass
@@ -112,5 +113,6 @@ def _blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
         padding[axis] = (reach, reach)
         padded = np.pad(picture, padding, mode="edge")
         length = picture.shape[axis]
-        picture = sum(w * padded.take(range(i, i + length), axis=axis) for i, w in enumerate(weight))
+        shifted = (w * padded.take(range(i, i + length), axis=axis) for i, w in enumerate(weight))
+        picture = functools.reduce(np.add, shifted)
     return picture

@@ -5,12 +5,12 @@ Wall pieces are built flat against the plane y = 0 and face +y; x runs along the
 
 from diffusionmtl.data.rooms import things
 from diffusionmtl.data.rooms.palette import Style, Surface, Texture
-from diffusionmtl.data.rooms.parts import Casts, Piece, Solid, Thing, ball, block, box, drum
+from diffusionmtl.data.rooms.parts import Casts, Number, Piece, Solid, Thing, ball, block, box, drum
 
 WALL_THICKNESS = 0.03
 
 
-def window(style: Style, width: float, low: float, high: float, brightness: float) -> Piece:
+def window(style: Style, width: Number, low: Number, high: Number, brightness: Number) -> Piece:
     """A window between the heights `low` and `high`; `brightness` is how much its view glows."""
     rng = style.rng
     frame = (
@@ -38,7 +38,7 @@ def window(style: Style, width: float, low: float, high: float, brightness: floa
     return Piece(parts, width + 0.2, 0.15, high)
 
 
-def _curtains(style: Style, w: float, low: float, high: float) -> list[Solid]:
+def _curtains(style: Style, w: Number, low: Number, high: Number) -> list[Solid]:
     rng, cloth = style.rng, style.cloth()
     foot = 0.03 if rng.random() < 0.5 else low - 0.12
     drawn = rng.uniform(0.12, 0.5) * w
@@ -55,7 +55,7 @@ def _curtains(style: Style, w: float, low: float, high: float) -> list[Solid]:
     return solids
 
 
-def door(style: Style, height: float) -> Piece:
+def door(style: Style, height: Number) -> Piece:
     """A panelled or flush door in its frame."""
     rng, leaf, frame = style.rng, style.joinery(), style.joinery()
     w = rng.uniform(0.4, 0.47)
@@ -73,7 +73,7 @@ def door(style: Style, height: float) -> Piece:
     return Piece([Thing("wall", solids)], 2 * w + 0.1, 0.06, height)
 
 
-def picture(style: Style, width: float, height: float, middle: float) -> Piece:
+def picture(style: Style, width: Number, height: Number, middle: Number) -> Piece:
     """A framed picture, poster or canvas."""
     rng = style.rng
     w, h, rim = width / 2, height / 2, rng.choice((0.0, 0.015, 0.03, 0.05))
@@ -89,13 +89,13 @@ def picture(style: Style, width: float, height: float, middle: float) -> Piece:
     return Piece([Thing("picture", solids)], width, 0.04, middle + h)
 
 
-def hung_screen(style: Style, width: float, middle: float) -> Piece:
+def hung_screen(style: Style, width: Number, middle: Number) -> Piece:
     """A television on the wall."""
     parts = things.screen(style, 0, 0.035, middle, width, hung=True)
     return Piece(parts, width, 0.1, middle + 0.4)
 
 
-def wall_shelf(style: Style, width: float, height: float) -> Piece:
+def wall_shelf(style: Style, width: Number, height: Number) -> Piece:
     """A board on the wall with books and ornaments."""
     w = width / 2
     board = box((-w, w), (0, 0.22), (height - 0.025, height), style.joinery())
@@ -111,7 +111,7 @@ def wall_shelf(style: Style, width: float, height: float) -> Piece:
     return Piece(parts, width, 0.22, height + 0.3)
 
 
-def clock(style: Style, middle: float) -> Piece:
+def clock(style: Style, middle: Number) -> Piece:
     """A round clock or mirror."""
     r = style.rng.uniform(0.12, 0.28)
     across = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
@@ -120,7 +120,7 @@ def clock(style: Style, middle: float) -> Piece:
     return Piece([Thing("objects", [rim._replace(axes=across), dial._replace(axes=across)])], 2 * r, 0.04, middle + r)
 
 
-def radiator(style: Style, width: float) -> Piece:
+def radiator(style: Style, width: Number) -> Piece:
     """A ribbed radiator."""
     w, ribs = width / 2, max(4, round(width / 0.12))
     paint = style.paint()
@@ -132,13 +132,13 @@ def radiator(style: Style, width: float) -> Piece:
     return Piece([Thing("objects", solids)], width, 0.13, 0.64)
 
 
-def skirting(wood: Surface, width: float, height: float) -> Piece:
+def skirting(wood: Surface, width: Number, height: Number) -> Piece:
     """A board along the foot of a wall."""
     board = box((-width / 2, width / 2), (0, 0.015), (0, height), wood, casts=Casts.NOTHING)
     return Piece([Thing("wall", [board])], width, 0.02, height)
 
 
-def rug(style: Style, width: float, depth: float) -> Piece:
+def rug(style: Style, width: Number, depth: Number) -> Piece:
     """A rug: a rectangle with a border, or a disc."""
     cloth, border = style.cloth(), style.cloth()
     if style.rng.random() < 0.3:
@@ -154,7 +154,7 @@ def rug(style: Style, width: float, depth: float) -> Piece:
     return Piece([Thing("floor", solids)], width, depth, 0.02)
 
 
-def pendant(style: Style, ceiling: float, drop: float, glow: float) -> Piece:
+def pendant(style: Style, ceiling: Number, drop: Number, glow: Number) -> Piece:
     """A lamp that hangs from the ceiling."""
     rng, shade = style.rng, style.glazed()._replace(glow=glow)
     r, z = rng.uniform(0.14, 0.3), ceiling - drop
@@ -169,7 +169,7 @@ def pendant(style: Style, ceiling: float, drop: float, glow: float) -> Piece:
     return Piece([Thing("objects", [cord, body])], 2 * r, 2 * r, ceiling)
 
 
-def beams(style: Style, width: float, depth: float, height: float) -> Piece:
+def beams(style: Style, width: Number, depth: Number, height: Number) -> Piece:
     """Beams across the ceiling."""
     wood, count = style.wood(), style.rng.randint(2, 4)
     thick = style.rng.uniform(0.1, 0.18)
@@ -183,7 +183,7 @@ def beams(style: Style, width: float, depth: float, height: float) -> Piece:
     return Piece([Thing("ceiling", solids)], width, depth, height)
 
 
-def pillar(style: Style, height: float, surface: Surface) -> Piece:
+def pillar(style: Style, height: Number, surface: Surface) -> Piece:
     """A pillar or chimney breast of the wall's own stuff."""
     w, d = style.rng.uniform(0.3, 1.2), style.rng.uniform(0.2, 0.45)
     return Piece([Thing("wall", [box((-w / 2, w / 2), (0, d), (0, height), surface)])], w, d, height)

@@ -4,7 +4,7 @@ import math
 
 from diffusionmtl.data.rooms import things
 from diffusionmtl.data.rooms.palette import Style, Texture
-from diffusionmtl.data.rooms.parts import Casts, Piece, Solid, Thing, ball, block, box, drum, limb, turned
+from diffusionmtl.data.rooms.parts import Casts, Number, Piece, Solid, Thing, ball, block, box, drum, limb, turned
 
 
 def bed(style: Style) -> Piece:
@@ -39,7 +39,7 @@ def bed(style: Style) -> Piece:
     return Piece(parts, width, depth + 0.06, top, seats, couch=(top + 0.04, -d + 0.3))
 
 
-def sofa(style: Style, width: float | None = None) -> Piece:
+def sofa(style: Style, width: Number | None = None) -> Piece:
     """A sofa, or an armchair when narrow."""
     rng = style.rng
     width = width or rng.choice((0.85, 1.5, 1.8, 2.1))
@@ -72,13 +72,13 @@ def sofa(style: Style, width: float | None = None) -> Piece:
     return Piece(parts, width, depth, back, [(x, 0.1, seat) for x in middles])
 
 
-def _cushion(style: Style, x: float, y: float, z: float) -> Solid:
+def _cushion(style: Style, x: Number, y: Number, z: Number) -> Solid:
     tilt = style.rng.uniform(0.15, 0.4)
     c, s = math.cos(tilt), math.sin(tilt)
     return ball((x, y, z), (0.21, 0.085, 0.2), style.cloth(), axes=((1, 0, 0), (0, c, s), (0, -s, c)))
 
 
-def _legs(x: float, y: float, height: float, radius: float, surface, top: float = 1.3) -> list[Solid]:
+def _legs(x: Number, y: Number, height: Number, radius: Number, surface, top: Number = 1.3) -> list[Solid]:
     return [drum(a * x, b * y, (0, height), radius, surface, top) for a in (-1, 1) for b in (-1, 1)]
 
 
@@ -115,10 +115,10 @@ def chair(style: Style) -> Piece:
             limb((s * (h - 0.03), -h + 0.03, seat), (s * (h - 0.03), -h - 0.03, back), 0.018, wood) for s in (-1, 1)
         ]
         solids += _chair_back(style, h, seat, back, wood, cover)
-    return Piece([Thing("chair", solids, standing=True)], size, size + 0.08, back, [(0, 0.02, seat + 0.04)])
+    return Piece([Thing("chair", solids, standing=True)], size, size + 0.08, back, [(0.0, 0.02, seat + 0.04)])
 
 
-def _chair_back(style: Style, h: float, seat: float, back: float, wood, cover) -> list[Solid]:
+def _chair_back(style: Style, h: Number, seat: Number, back: Number, wood, cover) -> list[Solid]:
     kind = style.rng.choice(("panel", "ladder", "slats"))
     if kind == "panel":
         return [block((0, -h - 0.01, back - 0.16), (2 * h - 0.05, 0.03, 0.32), cover)]
@@ -158,7 +158,7 @@ def table(style: Style, kind: str = "dining") -> Piece:
     return Piece(parts, 2 * w, 2 * d, z)
 
 
-def _table_feet(style: Style, w: float, d: float, z: float, under, kind: str) -> list[Solid]:
+def _table_feet(style: Style, w: Number, d: Number, z: Number, under, kind: str) -> list[Solid]:
     rng = style.rng
     if kind == "desk" and rng.random() < 0.5:
         drawers = box((w - 0.42, w - 0.02), (-d + 0.03, d - 0.03), (0.04, z - 0.02), under)
@@ -199,7 +199,7 @@ def cupboard(style: Style) -> Piece:
     return Piece(parts, width, depth, height)
 
 
-def _fronts(style: Style, w: float, d: float, foot: float, height: float, front) -> list[Solid]:
+def _fronts(style: Style, w: Number, d: Number, foot: Number, height: Number, front) -> list[Solid]:
     columns = max(1, round(2 * w / 0.55))
     rows = 1 if height > 1.5 else style.rng.randint(1, 4)
     knob, solids = style.metal(), []
@@ -240,7 +240,7 @@ def bookshelf(style: Style) -> Piece:
     return Piece(parts, width + 2 * board, depth, height)
 
 
-def _shelf_row(style: Style, w: float, d: float, z: float, room: float) -> list[Thing]:
+def _shelf_row(style: Style, w: Number, d: Number, z: Number, room: Number) -> list[Thing]:
     rng = style.rng
     x = -w + rng.choice((0, 0, 0.1, 0.3)) * w
     books: list[Solid] = []
@@ -293,6 +293,6 @@ def clutter(style: Style) -> Piece:
     return things.floor_object(style)
 
 
-def turned_block(centre, size, surface, yaw: float) -> Solid:
+def turned_block(centre, size, surface, yaw: Number) -> Solid:
     """A box turned about the vertical."""
     return block(centre, size, surface, axes=turned(yaw))

@@ -8,7 +8,7 @@ Every solid is a unit shape seen through an affine map, so that one ray test per
 * capsule: the points within 1 of the segment `|z| <= profile` (the map must scale uniformly).
 
 Vectors are `[3 r]` arrays (one row per axis) because each formula then runs over contiguous memory. The world is
-right-handed with z up, in metres. Directions need not have unit length: a distance t is always in units of the direction given.
+right-handed with z up, in metres. Directions need not have unit length: distances are in units of the direction given.
 """
 
 from dataclasses import dataclass
@@ -227,7 +227,7 @@ def _entry(solids: Solids, solid: np.ndarray, origin: np.ndarray, direction: np.
 
 
 def _enter_box(o: np.ndarray, d: np.ndarray, _profile: np.ndarray) -> np.ndarray:
-    inverse = 1 / d
+    inverse = 1 / np.where(d == 0, np.float32(1e-20), d)
     middle, spread = -o * inverse, np.abs(inverse)
     near, far = middle - spread, middle + spread
     enter = np.maximum(np.maximum(near[0], near[1]), near[2])

@@ -73,7 +73,7 @@ class Plan:
         """Whether a floor spot lies in front of the camera, within a share of the view's half angle."""
         offset = np.array((x, y, 1.0)) - self.camera.position
         right, _, forward = self.camera.axes @ offset
-        return forward > 1.0 and abs(right) < share * forward / self.camera.focal
+        return bool(forward > 1.0 and abs(right) < share * forward / self.camera.focal)
 
     def at_wall(self, wall: int, along: float, off: float) -> tuple[float, float, float]:
         """Position and turn of a piece `along` a wall and `off` it, facing the room."""
@@ -340,7 +340,7 @@ def _decorate(plan: Plan, style: Style, faces: list[Surface]) -> None:
             x,
             y,
             0.0,
-            rng.choice((0, 0, rng.uniform(-0.4, 0.4))),
+            rng.choice((0.0, 0.0, rng.uniform(-0.4, 0.4))),
         )
     if rng.random() < 0.12:
         plan.put(

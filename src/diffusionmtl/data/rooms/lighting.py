@@ -77,8 +77,8 @@ def _skylight(setting: Setting, place: Placed, width: float, low: float, high: f
 def _sun(rng: random.Random, place: Placed, width: float, low: float, high: float) -> Light:
     inward, middle = _inward(place), (low + high) / 2
     sideways, rise = rng.uniform(-0.9, 0.9), rng.uniform(0.45, 1.1)
-    along = _vector(-inward[1], inward[0], 0.0)
-    out = -inward + np.float32(sideways) * along + _vector(0, 0, rise)
+    along = np.array((-inward[1], inward[0], 0), np.float32)
+    out = -inward + np.float32(sideways) * along + _vector(0.0, 0.0, rise)
     position = _vector(place.x, place.y, middle) + np.float32(_SUN_DISTANCE) * out / np.linalg.norm(out)
     axis = 0 if abs(inward[0]) > 0.5 else 1
     centre, plane = (place.y, place.x) if axis == 0 else (place.x, place.y)

@@ -8,7 +8,9 @@ from typing import NamedTuple, TypeAlias
 from diffusionmtl.data.rooms.geometry import Shape
 from diffusionmtl.data.rooms.palette import Surface
 
-Vector: TypeAlias = tuple[float, float, float]
+Number: TypeAlias = float | int
+Span: TypeAlias = tuple[Number, Number]
+Vector: TypeAlias = tuple[Number, Number, Number]
 Axes: TypeAlias = tuple[Vector, Vector, Vector]
 
 SEMSEG_CLASSES: tuple[str, ...] = (
@@ -51,7 +53,7 @@ class Solid(NamedTuple):
     half: Vector
     surface: Surface
     axes: Axes = UPRIGHT
-    profile: float = 0.0
+    profile: Number = 0.0
     part: int = 0
     casts: Casts = Casts.ALL
 
@@ -69,22 +71,22 @@ class Piece:
     """Things placed together. Local x is the width, the front faces +y, z is up, the origin is on the floor."""
 
     things: list[Thing]
-    width: float
-    depth: float
-    height: float
-    seats: list[tuple[float, float, float]] = field(default_factory=list)
+    width: Number
+    depth: Number
+    height: Number
+    seats: list[tuple[Number, Number, Number]] = field(default_factory=list)
     """Places to sit: x, y of the seat's middle and its height."""
-    couch: tuple[float, float] | None = None
+    couch: tuple[Number, Number] | None = None
     """Height and y of the pillow if one can lie on it."""
 
 
-def turned(yaw: float) -> Axes:
+def turned(yaw: Number) -> Axes:
     """Axes turned about the vertical."""
     c, s = math.cos(yaw), math.sin(yaw)
     return ((c, s, 0.0), (-s, c, 0.0), (0.0, 0.0, 1.0))
 
 
-def box(x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], surface: Surface, **more) -> Solid:
+def box(x: Span, y: Span, z: Span, surface: Surface, **more) -> Solid:
     """A box from its ranges."""
     centre = ((x[0] + x[1]) / 2, (y[0] + y[1]) / 2, (z[0] + z[1]) / 2)
     half = (max((x[1] - x[0]) / 2, 1e-3), max((y[1] - y[0]) / 2, 1e-3), max((z[1] - z[0]) / 2, 1e-3))
@@ -96,21 +98,19 @@ def block(centre: Vector, size: Vector, surface: Surface, **more) -> Solid:
     return Solid(Shape.BOX, centre, (size[0] / 2, size[1] / 2, size[2] / 2), surface, **more)
 
 
-def ball(centre: Vector, radius: float | Vector, surface: Surface, **more) -> Solid:
+def ball(centre: Vector, radius: Number | Vector, surface: Surface, **more) -> Solid:
     """A ball, or an ellipsoid from three radii."""
     half = radius if isinstance(radius, tuple) else (radius, radius, radius)
     return Solid(Shape.ELLIPSOID, centre, half, surface, **more)
 
 
-def drum(
-    x: float, y: float, z: tuple[float, float], radius: float, surface: Surface, top: float = 1.0, **more
-) -> Solid:
+def drum(x: Number, y: Number, z: Span, radius: Number, surface: Surface, top: Number = 1.0, **more) -> Solid:
     """An upright cylinder whose radius at the top is `top` times that at the bottom."""
     half = (radius, radius, max((z[1] - z[0]) / 2, 1e-3))
     return Solid(Shape.FRUSTUM, (x, y, (z[0] + z[1]) / 2), half, surface, profile=top, **more)
 
 
-def limb(start: Vector, end: Vector, radius: float, surface: Surface, part: int = 0) -> Solid:
+def limb(start: Vector, end: Vector, radius: Number, surface: Surface, part: int = 0) -> Solid:
     """A capsule between two points."""
     along = (end[0] - start[0], end[1] - start[1], end[2] - start[2])
     length = math.sqrt(along[0] ** 2 + along[1] ** 2 + along[2] ** 2)

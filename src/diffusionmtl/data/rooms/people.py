@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from diffusionmtl.data.rooms.geometry import Shape
 from diffusionmtl.data.rooms.palette import Style, Surface
-from diffusionmtl.data.rooms.parts import PART_CLASSES, Axes, Piece, Solid, Thing, Vector, ball, limb
+from diffusionmtl.data.rooms.parts import PART_CLASSES, Axes, Number, Piece, Solid, Thing, Vector, ball, limb
 
 _HEAD, _TORSO, _UPPER_ARM, _LOWER_ARM, _UPPER_LEG, _LOWER_LEG = range(1, len(PART_CLASSES))
 
@@ -17,14 +17,14 @@ _HEAD, _TORSO, _UPPER_ARM, _LOWER_ARM, _UPPER_LEG, _LOWER_LEG = range(1, len(PAR
 class Pose:
     """Joint angles in radians; pairs are for the two sides. Positive swings go forward, positive lifts outward."""
 
-    arm_swing: tuple[float, float]
-    arm_lift: tuple[float, float]
-    elbow: tuple[float, float]
-    leg_swing: tuple[float, float]
-    leg_lift: tuple[float, float]
-    knee: tuple[float, float]
-    nod: float
-    look: float
+    arm_swing: tuple[Number, Number]
+    arm_lift: tuple[Number, Number]
+    elbow: tuple[Number, Number]
+    leg_swing: tuple[Number, Number]
+    leg_lift: tuple[Number, Number]
+    knee: tuple[Number, Number]
+    nod: Number
+    look: Number
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Outfit:
     skirt: bool
 
 
-def person(style: Style, pose: Pose, hip: float | None = None) -> Piece:
+def person(style: Style, pose: Pose, hip: Number | None = None) -> Piece:
     """A figure. Standing on the floor, or with its hips at height `hip` when it sits."""
     rng = style.rng
     tall = rng.gauss(1.7, 0.1) if rng.random() < 0.82 else rng.uniform(1.0, 1.4)
@@ -154,7 +154,7 @@ def _dress(style: Style) -> Outfit:
     )
 
 
-def _reach(start: Vector, swing: float, lift: float, side: int, length: float) -> Vector:
+def _reach(start: Vector, swing: Number, lift: Number, side: int, length: Number) -> Vector:
     """Where a bone of the given length ends that hangs down, swung forward and lifted outward."""
     c = math.cos(lift)
     return (
@@ -164,7 +164,7 @@ def _reach(start: Vector, swing: float, lift: float, side: int, length: float) -
     )
 
 
-def _legs(pose: Pose, outfit: Outfit, tall: float, girth: float) -> tuple[list[Solid], float]:
+def _legs(pose: Pose, outfit: Outfit, tall: Number, girth: Number) -> tuple[list[Solid], Number]:
     solids, lowest = [], 0.0
     for i, side in enumerate((-1, 1)):
         hip = (side * 0.052 * tall * girth, 0.0, 0.0)
@@ -182,7 +182,7 @@ def _legs(pose: Pose, outfit: Outfit, tall: float, girth: float) -> tuple[list[S
     return solids, lowest
 
 
-def _trunk(outfit: Outfit, tall: float, girth: float) -> list[Solid]:
+def _trunk(outfit: Outfit, tall: Number, girth: Number) -> list[Solid]:
     wide, deep = 0.078 * tall * girth, 0.056 * tall * girth
     middle, chest = (0.0, 0.0, 0.16 * tall), (0.0, 0.0, 0.245 * tall)
     return [
@@ -193,7 +193,7 @@ def _trunk(outfit: Outfit, tall: float, girth: float) -> list[Solid]:
     ]
 
 
-def _arms(pose: Pose, outfit: Outfit, tall: float, girth: float) -> list[Solid]:
+def _arms(pose: Pose, outfit: Outfit, tall: Number, girth: Number) -> list[Solid]:
     solids = []
     for i, side in enumerate((-1, 1)):
         shoulder = (side * 0.108 * tall * (0.6 + 0.4 * girth), 0.0, 0.28 * tall)
@@ -209,7 +209,7 @@ def _arms(pose: Pose, outfit: Outfit, tall: float, girth: float) -> list[Solid]:
     return solids
 
 
-def _head(pose: Pose, outfit: Outfit, tall: float) -> list[Solid]:
+def _head(pose: Pose, outfit: Outfit, tall: Number) -> list[Solid]:
     tall = tall * (1 + 0.25 * max(0, 1.5 - tall))
     c, s = math.cos(pose.look), math.sin(pose.look)
     right, ahead = (c, s, 0.0), (-s, c, 0.0)
@@ -218,7 +218,7 @@ def _head(pose: Pose, outfit: Outfit, tall: float) -> list[Solid]:
     z = 0.408 * tall
     size = (0.043 * tall, 0.053 * tall, 0.066 * tall)
 
-    def at(sideways: float, onward: float, up: float) -> Vector:
+    def at(sideways: Number, onward: Number, up: Number) -> Vector:
         return (
             (right[0] * sideways + forward[0] * onward) * tall,
             (right[1] * sideways + forward[1] * onward + bow * 0.02) * tall,

@@ -98,7 +98,7 @@ def radiance(
     visible: Float32[np.ndarray, "l r"],
     pixel: float,
 ) -> Float32[np.ndarray, "3 r"]:
-    """Linear light towards the camera; `visible` is the share of each light not blocked, `pixel` a pixel's size at 1 m."""
+    """Linear light towards the camera; `visible` is each light's unblocked share, `pixel` a pixel's size at 1 m."""
     length = np.sqrt(np.square(direction).sum(axis=0))
     view = -direction / length
     slant = np.maximum((hits.normal * view).sum(axis=0), np.float32(0.12))
@@ -121,7 +121,7 @@ def radiance(
 
 
 def arriving(
-    source: Light, hits: Hits, target: Float32[np.ndarray, "3 r"]
+    source: Light, hits: Hits, target: Float32[np.ndarray, "3 #r"]
 ) -> tuple[Float32[np.ndarray, " r"], Float32[np.ndarray, "3 r"]]:
     """Strength of a light at the hits (cosine and fall-off, nothing in the way), and unit directions to it."""
     way = target - hits.point

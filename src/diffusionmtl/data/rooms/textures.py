@@ -49,7 +49,7 @@ def albedo(
     kinds = materials.texture.take(surface)
     mix, shade = np.empty((2, len(surface)), np.float32)
     painted = []
-    for kind in np.flatnonzero(np.bincount(kinds)):
+    for kind in np.flatnonzero(np.bincount(kinds)).tolist():
         chosen = np.flatnonzero(kinds == kind)
         patch = _patch(scene, materials, surface[chosen], where, footprint, chosen)
         if kind in _PATTERNS:

@@ -3,12 +3,12 @@
 import math
 
 from diffusionmtl.data.rooms.palette import Style, Surface, Texture
-from diffusionmtl.data.rooms.parts import Axes, Casts, Piece, Solid, Thing, ball, block, box, drum, limb, turned
+from diffusionmtl.data.rooms.parts import Axes, Casts, Number, Piece, Solid, Thing, ball, block, box, drum, limb, turned
 
 _LEAVES = ((0.05, 0.16, 0.03), (0.09, 0.22, 0.06), (0.03, 0.1, 0.05), (0.16, 0.24, 0.05), (0.2, 0.06, 0.08))
 
 
-def tabletop(style: Style, w: float, d: float, z: float, most: int) -> list[Thing]:
+def tabletop(style: Style, w: Number, d: Number, z: Number, most: int) -> list[Thing]:
     """Up to `most` things within |x| <= w, |y| <= d at height z."""
     rng = style.rng
     found: list[Thing] = []
@@ -32,7 +32,7 @@ def tabletop(style: Style, w: float, d: float, z: float, most: int) -> list[Thin
     return found
 
 
-def ornament(style: Style, x: float, y: float, z: float, radius: float, room: float) -> list[Thing]:
+def ornament(style: Style, x: Number, y: Number, z: Number, radius: Number, room: Number) -> list[Thing]:
     """A vase, bowl, cup, ball, bottle or box no wider than `radius` and no taller than `room`."""
     rng = style.rng
     skin = style.glazed() if rng.random() < 0.7 else style.wood()
@@ -64,7 +64,7 @@ def ornament(style: Style, x: float, y: float, z: float, radius: float, room: fl
     return [Thing("objects", solids)]
 
 
-def book_pile(style: Style, x: float, y: float, z: float) -> list[Solid]:
+def book_pile(style: Style, x: Number, y: Number, z: Number) -> list[Solid]:
     """A pile of lying books."""
     rng, solids = style.rng, []
     for _ in range(rng.randint(1, 4)):
@@ -76,7 +76,7 @@ def book_pile(style: Style, x: float, y: float, z: float) -> list[Solid]:
     return solids
 
 
-def laptop(style: Style, x: float, y: float, z: float) -> list[Solid]:
+def laptop(style: Style, x: Number, y: Number, z: Number) -> list[Solid]:
     """An open laptop computer that faces +y."""
     case, shown = style.metal(), style.painted(Texture.ART, 0.2, glow=0.4)
     tilt = style.rng.uniform(0.1, 0.4)
@@ -87,7 +87,7 @@ def laptop(style: Style, x: float, y: float, z: float) -> list[Solid]:
     return [block((x, y, z + 0.01), (0.3, 0.21, 0.02), case), lid, panel]
 
 
-def screen(style: Style, x: float, y: float, z: float, width: float, hung: bool = False) -> list[Thing]:
+def screen(style: Style, x: Number, y: Number, z: Number, width: Number, hung: bool = False) -> list[Thing]:
     """A television or monitor `width` metres wide, on a foot at height z or hung with its middle there."""
     rng, case = style.rng, Surface(Texture.PLAIN, (0.02, 0.02, 0.022), (0.02, 0.02, 0.022), gloss=0.4)
     tall = width * 0.58
@@ -106,7 +106,7 @@ def screen(style: Style, x: float, y: float, z: float, width: float, hung: bool 
     return [Thing("tv", solids, standing=True)]
 
 
-def table_lamp(style: Style, x: float, y: float, z: float) -> list[Thing]:
+def table_lamp(style: Style, x: Number, y: Number, z: Number) -> list[Thing]:
     """A lamp on a ceramic or metal foot."""
     rng = style.rng
     foot = style.glazed() if rng.random() < 0.6 else style.metal()
@@ -119,7 +119,7 @@ def table_lamp(style: Style, x: float, y: float, z: float) -> list[Thing]:
     return [Thing("objects", solids)]
 
 
-def plant(style: Style, x: float, y: float, z: float, height: float) -> tuple[list[Thing], float]:
+def plant(style: Style, x: Number, y: Number, z: Number, height: Number) -> tuple[list[Thing], Number]:
     """A plant in a pot and how wide it is."""
     rng = style.rng
     pot, tone = style.glazed(), style.nudge(rng.choice(_LEAVES), 0.2)
@@ -172,5 +172,5 @@ def floor_object(style: Style) -> Piece:
     return Piece([Thing("books", book_pile(style, 0, 0, 0), standing=True)], 0.3, 0.3, 0.15)
 
 
-def _alone(solids: list[Solid], width: float) -> Piece:
+def _alone(solids: list[Solid], width: Number) -> Piece:
     return Piece([Thing("objects", solids, standing=True)], width, width, 0.5)
