@@ -181,7 +181,7 @@ def load_published(network: Network, checkpoint: PublishedCheckpoint) -> None:
             expected[published_name(key) or f"(ours) {key}"] = tuple(ours[key].shape)
     _account_for(checkpoint, expected)
     _check_constants(checkpoint, constants)
-    renamed = {our_name(key): value for key, value in checkpoint.tensors.items() if key not in constants}
+    renamed = {name: value for key, value in checkpoint.tensors.items() if (name := our_name(key))}
     network.load_state_dict({**{key: ours[key] for key in OURS_ALONE}, **renamed})
 
 
