@@ -250,14 +250,17 @@ def test_salient_are_the_people_if_any(rooms):
             assert len(np.unique(room.instances[room.saliency])) == 1
 
 
-def test_salient_prefers_the_middle_and_only_what_stands_free():
+def test_salient_prefers_what_is_central_near_and_stands_free():
     instances = np.zeros((30, 30), np.int32)
     instances[:3, :] = 1
     instances[12:18, 12:18] = 2
-    semseg = np.zeros((30, 30), np.uint8)
-    assert (salient(semseg, instances, np.array([False, True, True])) == (instances == 2)).all()
-    assert (salient(semseg, instances, np.array([False, True, False])) == (instances == 1)).all()
-    assert not salient(semseg, instances, np.zeros(3, bool)).any()
+    semseg, level = np.zeros((30, 30), np.uint8), np.ones((30, 30), np.float32)
+    near = np.where(instances == 1, np.float32(0.1), level)
+    both = np.array([False, True, True])
+    assert (salient(semseg, instances, level, both) == (instances == 2)).all()
+    assert (salient(semseg, instances, near, both) == (instances == 1)).all()
+    assert (salient(semseg, instances, level, np.array([False, True, False])) == (instances == 1)).all()
+    assert not salient(semseg, instances, level, np.zeros(3, bool)).any()
 
 
 def test_every_class_occurs(rooms):

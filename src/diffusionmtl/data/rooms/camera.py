@@ -67,7 +67,7 @@ def draw_photo(rng: random.Random) -> Photo:
     """A plausible way of taking the picture."""
     warm, tint = rng.gauss(0, 0.07), rng.gauss(0, 0.025)
     return Photo(
-        exposure=rng.uniform(0.15, 0.32),
+        exposure=rng.uniform(0.12, 0.28),
         gains=(1 + warm, 1 + tint, 1 - warm),
         vignette=rng.uniform(0, 0.4) if rng.random() < 0.7 else 0.0,
         blur=rng.uniform(0, 0.5) if rng.random() < 0.4 else 0.0,

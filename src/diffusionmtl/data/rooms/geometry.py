@@ -84,6 +84,11 @@ def make_solids(
     return Solids(np.asarray(shape), *as_float)
 
 
+def dot(a: Float[np.ndarray, "3 #r"], b: Float[np.ndarray, "3 #r"]) -> Float[np.ndarray, " r"]:
+    """Scalar products of columns; three products beat a reduction over an axis of length three."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
 def corners(solids: Solids) -> Float[np.ndarray, "3 8 n"]:
     """World corners of a box around each solid, aligned with its own axes."""
     to_world = np.linalg.inv(solids.to_local.T.reshape(-1, 3, 3))
@@ -124,7 +129,7 @@ def blocked(
     """
     result = np.zeros(target.shape[1], bool)
     hub = source.mean(axis=1, keepdims=True)
-    spread = np.sqrt(np.square(source - hub).sum(axis=0).max())
+    spread = np.sqrt(dot(source - hub, source - hub).max())
     offset, reach = solids.centre - hub, solids.radius + spread
     count = source.shape[1]
     local_source = np.stack(
@@ -134,7 +139,7 @@ def blocked(
     for start in range(0, target.shape[1], _RAYS_AT_ONCE):
         part = slice(start, start + _RAYS_AT_ONCE)
         from_hub = target[:, part] - hub
-        solid, ray = _inside_cones(offset, reach, from_hub / np.sqrt(np.square(from_hub).sum(axis=0)))
+        solid, ray = _inside_cones(offset, reach, from_hub / np.sqrt(dot(from_hub, from_hub)))
         way = target[:, part] - source.take(chosen[part], axis=1)
         direction = _apply(solids.to_local.take(solid, axis=1), way.take(ray, axis=1))
         origin = local_source.take(solid * count + chosen[part].take(ray), axis=1)
@@ -158,7 +163,7 @@ def outward(
     normal = np.stack(
         [frame[i] * gradient[0] + frame[3 + i] * gradient[1] + frame[6 + i] * gradient[2] for i in range(3)]
     )
-    return normal / np.sqrt(np.square(normal).sum(axis=0)), gradient, local
+    return normal / np.sqrt(dot(normal, normal)), gradient, local
 
 
 def shell_exit(
@@ -186,7 +191,7 @@ def _apply(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 def _inside_cones(offset: np.ndarray, radius: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (solid, ray), sorted by solid, whose ray lies in the cone around the solid's bounding ball."""
-    distance = np.sqrt(np.square(offset).sum(axis=0))
+    distance = np.sqrt(dot(offset, offset))
     sine = np.minimum(radius / np.maximum(distance, _TINY), 1)
     cosine = np.where(sine < 1, np.sqrt(1 - sine * sine), np.float32(-2))
     # Far, small balls have cosines so close to one that rounding would lose their rim.

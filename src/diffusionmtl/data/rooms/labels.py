@@ -1,7 +1,7 @@
 """Labels that are read off the instance map."""
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from diffusionmtl.data.rooms.parts import SEMSEG_CLASSES
 
@@ -17,18 +17,22 @@ def instance_edges(instances: Int[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]
 
 
 def salient(
-    semseg: UInt8[np.ndarray, "h w"], instances: Int[np.ndarray, "h w"], standing: Bool[np.ndarray, " i"]
+    semseg: UInt8[np.ndarray, "h w"],
+    instances: Int[np.ndarray, "h w"],
+    depth: Float[np.ndarray, "h w"],
+    standing: Bool[np.ndarray, " i"],
 ) -> Bool[np.ndarray, "h w"]:
     """The people if any are visible, else the most prominent free-standing thing, else nothing.
 
-    Prominence is visible area weighted by a Gaussian around the image's middle (sigma: a third of each side), so that a
-    thing in the middle beats a larger one cut off by the border. `standing[i]` tells whether instance i may be it.
+    Prominence is visible area, each pixel weighted by its nearness (1 / depth) and by a Gaussian around the image's
+    middle (sigma: a third of each side), so that a near thing in the middle beats a larger one behind it or cut off by
+    the border. `standing[i]` tells whether instance i may be it.
     """
     people = semseg == _PERSON
     if people.any():
         return people
     height, width = instances.shape
     y, x = (np.linspace(-1.5, 1.5, n) for n in (height, width))
-    weight = np.exp(-0.5 * (np.square(y)[:, None] + np.square(x)))
+    weight = np.exp(-0.5 * (np.square(y)[:, None] + np.square(x))) / depth
     score = np.bincount(instances.ravel(), weights=weight.ravel(), minlength=len(standing)) * standing
     return (instances == score.argmax()) & (score.max() > 0)

@@ -51,11 +51,14 @@ class Plan:
             return self.put(piece, x, y, 0.0, yaw)
         return None
 
-    def on_floor(self, piece: Piece, yaw: float | None = None, margin: float = 0.0) -> Placed | None:
-        """Place anywhere free in view; None if there is no room."""
+    def on_floor(
+        self, piece: Piece, yaw: float | None = None, margin: float = 0.0, reach: float = math.inf
+    ) -> Placed | None:
+        """Place anywhere free in view and not deeper than `reach` into the room; None if there is no room."""
+        first = float(self.camera.position[1]) + 1.3
         for _ in range(_TRIES):
             x = self.rng.uniform(0.3, self.extent[0] - 0.3)
-            y = self.rng.uniform(float(self.camera.position[1]) + 1.3, self.extent[1] - 0.3)
+            y = self.rng.uniform(first, min(self.extent[1] - 0.3, first + reach))
             turn = self.rng.uniform(-math.pi, math.pi) if yaw is None else yaw
             if self.in_view(x, y, 0.85) and self._claim(piece, x, y, turn, margin):
                 return self.put(piece, x, y, 0.0, turn)
@@ -307,7 +310,7 @@ def _people(plan: Plan, style: Style) -> None:
                 rng.gauss(0, 0.15),
             )
         else:
-            plan.on_floor(people.person(style, people.standing(style)), margin=0.02)
+            plan.on_floor(people.person(style, people.standing(style)), margin=0.02, reach=1.8)
 
 
 def _onto(plan: Plan, figure: Piece, place: Placed, spot: tuple[float, float], z: float, yaw: float) -> None:

@@ -60,7 +60,7 @@ def render(scene: Scene, size: tuple[int, int], grain: np.random.Generator) -> R
         depth=hits.depth.reshape(size),
         normals=np.ascontiguousarray((to_camera @ hits.normal).T).reshape(height, width, 3),
         edge=instance_edges(instances),
-        saliency=salient(semseg, instances, scene.standing),
+        saliency=salient(semseg, instances, hits.depth.reshape(size), scene.standing),
         human_parts=scene.part[hits.surface].reshape(size),
         instances=instances,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float32, Int
 
-from diffusionmtl.data.rooms.geometry import Shape, blocked, first_hit, outward, shell_exit
+from diffusionmtl.data.rooms.geometry import Shape, blocked, dot, first_hit, outward, shell_exit
 from diffusionmtl.data.rooms.palette import Texture
 from diffusionmtl.data.rooms.scene import SHELL, Light, Opening, Scene
 from diffusionmtl.data.rooms.textures import Coordinates, albedo
@@ -67,11 +67,9 @@ def trace(
     where = _solid_coordinates(scene, surface[on], gradient, local)
     u[on], v[on], half_u[on], half_v[on] = where.u, where.v, where.half_u, where.half_v
     # Rounding may tilt the normal of a grazed rim just past the horizon.
-    facing = (normal * direction).sum(axis=0)
-    normal -= np.maximum(facing, 0) / np.square(direction).sum(axis=0) * direction
-    return Hits(
-        depth, surface, point, normal / np.sqrt(np.square(normal).sum(axis=0)), Coordinates(u, v, half_u, half_v)
-    )
+    facing = dot(normal, direction)
+    normal -= np.maximum(facing, 0) / dot(direction, direction) * direction
+    return Hits(depth, surface, point, normal / np.sqrt(dot(normal, normal)), Coordinates(u, v, half_u, half_v))
 
 
 def _solid_coordinates(scene: Scene, surface: np.ndarray, gradient: np.ndarray, local: np.ndarray) -> Coordinates:
@@ -99,9 +97,9 @@ def radiance(
     pixel: float,
 ) -> Float32[np.ndarray, "3 r"]:
     """Linear light towards the camera; `visible` is each light's unblocked share, `pixel` a pixel's size at 1 m."""
-    length = np.sqrt(np.square(direction).sum(axis=0))
+    length = np.sqrt(dot(direction, direction))
     view = -direction / length
-    slant = np.maximum((hits.normal * view).sum(axis=0), np.float32(0.12))
+    slant = np.maximum(dot(hits.normal, view), np.float32(0.12))
     colour = albedo(scene, hits.surface, hits.where, hits.depth * np.float32(pixel) / np.sqrt(slant))
     light = scene.ambient[:, None] * _ambient(scene, hits) + scene.materials.glow.take(hits.surface)
     gloss = scene.materials.gloss.take(hits.surface)
@@ -112,8 +110,8 @@ def radiance(
         strength = strength * share
         light += source.colour[:, None] * strength
         middle = towards[:, glossy] + view[:, glossy]
-        middle /= np.sqrt(np.square(middle).sum(axis=0))
-        mirror = np.maximum((middle * hits.normal[:, glossy]).sum(axis=0), 0) ** 40
+        middle /= np.sqrt(dot(middle, middle))
+        mirror = np.maximum(dot(middle, hits.normal[:, glossy]), 0) ** 40
         shine += source.colour[:, None] * (gloss[glossy] * mirror * strength[glossy])
     result = colour * light
     result[:, glossy] += shine
@@ -125,13 +123,13 @@ def arriving(
 ) -> tuple[Float32[np.ndarray, " r"], Float32[np.ndarray, "3 r"]]:
     """Strength of a light at the hits (cosine and fall-off, nothing in the way), and unit directions to it."""
     way = target - hits.point
-    square = np.square(way).sum(axis=0)
+    square = dot(way, way)
     towards = way / np.sqrt(square)
-    strength = np.maximum((towards * hits.normal).sum(axis=0), 0)
+    strength = np.maximum(dot(towards, hits.normal), 0)
     if not source.even:
         strength /= np.float32(0.6) + square
     if source.facing is not None:
-        strength *= np.maximum(-(source.facing[:, None] * towards).sum(axis=0), 0)
+        strength *= np.maximum(-dot(source.facing[:, None], towards), 0)
     if source.opening is not None:
         strength *= _through(source.opening, hits.point, way)
     return strength, towards
