@@ -215,7 +215,7 @@ def _head(pose: Pose, outfit: Outfit, tall: Number) -> list[Solid]:
     right, ahead = (c, s, 0.0), (-s, c, 0.0)
     bow = math.sin(pose.nod)
     forward = (ahead[0], ahead[1], -bow)
-    z = 0.408 * tall
+    z = 0.398 * tall
     size = (0.043 * tall, 0.053 * tall, 0.066 * tall)
 
     def at(sideways: Number, onward: Number, up: Number) -> Vector:

@@ -15,7 +15,7 @@ from diffusionmtl.data.rooms.parts import SEMSEG_CLASSES, Casts, Piece
 SHELL = 6
 """The room's faces come first in every per-surface array: x = 0, x = width, y = 0, y = depth, floor, ceiling."""
 
-_SHELL_LABELS = ("wall", "wall", "wall", "wall", "floor", "ceiling")
+_SHELL_LABELS = [SEMSEG_CLASSES.index(name) for name in ("wall", "wall", "wall", "wall", "floor", "ceiling")]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,6 @@ def assemble(
     rows.sort(key=lambda row: row[0].shape)
     solids = _solids(rows)
     casts = np.array([row[0].casts for row in rows], int)
-    shell = [SEMSEG_CLASSES.index(name) for name in _SHELL_LABELS]
     return Scene(
         extent=np.array(extent, np.float32),
         camera=camera,
@@ -124,7 +123,7 @@ def assemble(
         sun_casters=solids.select(casts > Casts.NOTHING),
         materials=_materials([*faces, *(row[0].surface for row in rows)]),
         half=np.array([(0, 0, 0)] * SHELL + [row[0].half for row in rows], np.float32).T.copy(),
-        label=np.array(shell + [row[2] for row in rows], np.uint8),
+        label=np.array([*_SHELL_LABELS, *(row[2] for row in rows)], np.uint8),
         part=np.array([0] * SHELL + [row[0].part for row in rows], np.uint8),
         instance=np.array([*range(SHELL), *(row[3] for row in rows)], np.int32),
         standing=np.array([False] * SHELL + [thing.standing for thing, _ in things]),
