@@ -1,0 +1,286 @@
+"""From run folders to a report."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusionmtl.build import restore_run
+from diffusionmtl.config import Settings, read_yaml
+from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.partition import Partition
+from diffusionmtl.errors import UserError
+from diffusionmtl.inference.load import load
+from diffusionmtl.inference.predictor import Predictor
+from diffusionmtl.report.content import Example, Report, Table
+from diffusionmtl.report.examples import covering_images, examples, legend, spread_images
+from diffusionmtl.report.log import Log, Metrics, curves_of, read_log, read_metrics
+from diffusionmtl.report.provenance import (
+    circumstances,
+    evaluation_words,
+    partition_words,
+    read_partition,
+    repeat_command,
+    settings_table,
+)
+from diffusionmtl.report.tables import (
+    INITIAL,
+    REFINED,
+    Scores,
+    coverage_table,
+    figure_tables,
+    gain,
+    gain_text,
+    headline_table,
+    run_columns,
+)
+from diffusionmtl.runfolder import RunFolder
+from diffusionmtl.tasks import Task
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PictureSettings:
+    """Which pictures a report shows.
+
+    Attributes:
+        training: how many training images.
+        unseen: how many images that training never saw.
+        samples: noise draws per image.
+        seed: of the noise.
+        checkpoint: which weights, last or best.
+        device: where to compute.
+    """
+
+    training: int = 2
+    unseen: int = 4
+    samples: int = 8
+    seed: int = 0
+    checkpoint: str = "last"
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything but weights that a report needs of a run folder."""
+
+    folder: RunFolder
+    settings: Settings
+    tasks: tuple[Task, ...]
+    partition: Partition | None
+    log: Log
+    metrics: Metrics | None
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        UserError: it is not one, or a file in it is damaged.
+    """
+    run = RunFolder(folder)
+    if not run.config.is_file():
+        raise UserError(
+            f"{folder}: not a run folder (no config.yaml); give the folder that 'diffusionmtl train --out' wrote"
+        )
+    settings, tasks = restore_run(read_yaml(run.config), str(run.config))
+    return Run(run, settings, tasks, read_partition(run), read_log(run), read_metrics(run))
+
+
+def report_of_run(
+    folder: Path,
+    training: DenseDataset | None = None,
+    unseen: DenseDataset | None = None,
+    *,
+    pictures: PictureSettings = PictureSettings(),
+    facts: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """What one run did: its scores, curves, pictures, labels and settings.
+
+    Args:
+        folder: the run.
+        training: its training data, for pictures with the labels that it saw; no such pictures if None.
+        unseen: data that it never saw.
+        pictures: which pictures.
+        facts: more lines for how it was made, training time for instance.
+        progress: called with (pictures done, all).
+
+    Raises:
+        UserError: not a run folder, damaged, or data that cannot be read.
+    """
+    run = read_run(folder)
+    predictor = _predictor(run, pictures)
+    shown = _pictures(run, predictor, {}, training, unseen, pictures, progress) if predictor else ()
+    columns = {} if run.metrics is None else run_columns(run.metrics)
+    notes = [] if predictor else ["Training has written no weights yet, so there are no pictures."]
+    if run.metrics is None:
+        notes.append(f"Not scored yet: diffusionmtl evaluate {folder}")
+    return Report(
+        title=f"Run {folder.resolve().name}",
+        lead=_lead(run),
+        highlights=(*_refinement(run), *_counts(run)),
+        tables=tuple(_score_tables(run.tasks, columns, INITIAL, run.metrics)),
+        curves=curves_of({"": run.log}),
+        examples=shown,
+        legends=tuple(map(legend, run.tasks)),
+        coverage=coverage_table(run.tasks, run.partition, run.metrics) if run.partition else None,
+        provenance=_provenance({"": run}, facts),
+        settings=settings_table({"value": run.settings}),
+        command=repeat_command(run.settings, folder),
+        notes=tuple(notes),
+    )
+
+
+def report_of_comparison(
+    folders: Sequence[tuple[str, Path]],
+    training: DenseDataset | None = None,
+    unseen: DenseDataset | None = None,
+    *,
+    title: str = "Comparison",
+    pictures: PictureSettings = PictureSettings(),
+    facts: Mapping[str, str] | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Report:
+    """Several runs side by side; the first is what the others are measured against, the last the one in the pictures.
+
+    Args:
+        folders: label and folder of each run, at least two; labels differ.
+        training: the training data of the last run.
+        unseen: data that none of them saw.
+        title: of the page.
+        pictures: which pictures.
+        facts: more lines for how it was made.
+        command: what to type to make all of it again; the commands of the runs if empty.
+        progress: called with (pictures done, all).
+
+    Raises:
+        UserError: a folder is not a run, or damaged, or data cannot be read.
+    """
+    runs = {label: read_run(folder) for label, folder in folders}
+    if len(runs) != len(folders) or len(runs) < 2:
+        raise ValueError("a comparison needs two or more runs with labels that differ")
+    (first, baseline), *_, (last, main) = runs.items()
+    predictors = {label: _predictor(run, pictures) for label, run in runs.items()}
+    rivals = {label: found for label, found in predictors.items() if found and label != last}
+    predictor = predictors[last]
+    shown = _pictures(main, predictor, rivals, training, unseen, pictures, progress) if predictor else ()
+    columns = _comparison_columns(runs)
+    commands = "\n".join(repeat_command(run.settings, run.folder.root) for run in runs.values())
+    return Report(
+        title=title,
+        lead=_lead(main),
+        highlights=(*_advantage(first, baseline, last, main), *_refinement(main), *_counts(main)),
+        tables=tuple(_score_tables(main.tasks, columns, first, main.metrics)),
+        curves=curves_of({label: run.log for label, run in runs.items()}),
+        examples=shown,
+        legends=tuple(map(legend, main.tasks)),
+        coverage=coverage_table(main.tasks, main.partition, main.metrics) if main.partition else None,
+        provenance=_provenance(runs, facts),
+        settings=settings_table({label: run.settings for label, run in runs.items()}),
+        command=command or commands,
+        notes=tuple(f"{label}: not scored yet" for label, run in runs.items() if run.metrics is None),
+    )
+
+
+def _predictor(run: Run, pictures: PictureSettings) -> Predictor | None:
+    weights = run.folder.checkpoints / f"{pictures.checkpoint}.safetensors"
+    return load(run.folder.root, pictures.device, pictures.checkpoint) if weights.is_file() else None
+
+
+def _pictures(
+    run: Run,
+    predictor: Predictor,
+    rivals: Mapping[str, Predictor],
+    training: DenseDataset | None,
+    unseen: DenseDataset | None,
+    pictures: PictureSettings,
+    progress: Progress | None,
+) -> tuple[Example, ...]:
+    wanted: list[tuple[DenseDataset, int, Partition | None]] = []
+    if unseen is not None:
+        wanted += [(unseen, index, None) for index in spread_images(unseen, pictures.unseen)]
+    if training is not None and run.partition is not None:
+        covering = covering_images(run.partition, training.names, pictures.training)
+        wanted += [(training, index, run.partition) for index in covering]
+    shown: list[Example] = []
+    for dataset, index, partition in wanted:
+        shown += examples(
+            predictor, dataset, [index], partition, samples=pictures.samples, seed=pictures.seed, others=rivals
+        )
+        if progress is not None:
+            progress(len(shown), len(wanted))
+    return tuple(shown)
+
+
+def _comparison_columns(runs: Mapping[str, Run]) -> dict[str, Scores]:
+    columns: dict[str, Scores] = {}
+    for label, run in runs.items():
+        if run.metrics is None:
+            continue
+        if run.metrics.initial:
+            columns[f"{label}, {INITIAL}"] = run.metrics.initial
+        columns[label] = run.metrics.final
+    return columns
+
+
+def _score_tables(
+    tasks: Sequence[Task], columns: Mapping[str, Scores], reference: str, metrics: Metrics | None
+) -> list[Table]:
+    if not columns or metrics is None:
+        return []
+    against = reference if reference in columns else next(iter(columns))
+    images = max(metrics.images.values(), default=0)
+    caption = f"Headline figures on {images:,} images of {', '.join(metrics.data)}, split '{metrics.split}'"
+    return [headline_table(tasks, columns, against, caption), *figure_tables(tasks, columns)]
+
+
+def _lead(run: Run) -> str:
+    names = [task.name for task in run.tasks]
+    many = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    method = {
+        "feature": "DiffusionMTL with Feature Diffusion",
+        "prediction": "DiffusionMTL with Prediction Diffusion",
+        "multitask": "the multi-task baseline",
+    }[run.settings.network.method]
+    labels = f" Labels that training saw: {run.partition.source}." if run.partition else ""
+    return f"One network for {many}: {method} on {run.settings.network.backbone}.{labels}"
+
+
+def _counts(run: Run) -> list[tuple[str, str]]:
+    if run.partition is None:
+        return []
+    images = len(run.partition.visible)
+    labels = sum(run.partition.counts([task.name for task in run.tasks]).values())
+    possible = images * len(run.tasks)
+    return [
+        (f"{images:,}", "training images"),
+        (f"{labels:,}", f"labels seen in training, of {possible:,} image-task pairs"),
+    ]
+
+
+def _refinement(run: Run) -> list[tuple[str, str]]:
+    if run.metrics is None or not run.metrics.initial:
+        return []
+    change = gain(run.tasks, run.metrics.final, run.metrics.initial)
+    return [] if change is None else [(gain_text(change), f"mean gain of {REFINED} on {INITIAL} predictions")]
+
+
+def _advantage(first: str, baseline: Run, last: str, main: Run) -> list[tuple[str, str]]:
+    if baseline.metrics is None or main.metrics is None:
+        return []
+    change = gain(main.tasks, main.metrics.final, baseline.metrics.final)
+    return [] if change is None else [(gain_text(change), f"Δm of {last} against {first}")]
+
+
+def _provenance(runs: Mapping[str, Run], facts: Mapping[str, str] | None) -> dict[str, str]:
+    lines: dict[str, str] = {}
+    for label, run in runs.items():
+        prefix = f"{label}: " if label else ""
+        if run.partition is not None:
+            lines[f"{prefix}labels"] = partition_words(run.partition)
+        lines[f"{prefix}seeds"] = f"training {run.settings.train.seed}, labels {run.settings.data.label_seed}"
+        if run.metrics is not None:
+            lines[f"{prefix}scored on"] = evaluation_words(run.metrics)
+    return {**lines, **(facts or {}), **circumstances()}

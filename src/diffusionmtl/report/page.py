@@ -1,0 +1,242 @@
+"""A report as one HTML file: no network, no fonts or scripts from elsewhere, light and dark, phone and desk.
+
+Whatever comes from data is escaped; beyond that, a content security policy lets nothing run but the page's own script
+and nothing load at all.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from html import escape
+from importlib.resources import files as resources
+from itertools import count
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.report.content import Curve, Example, Legend, Report, Series, Table, TaskPanel
+from diffusionmtl.report.diagram import HUES, diagram
+from diffusionmtl.report.draw import panel_uri, photo_uri
+
+_NUMBER = re.compile(r"[+−-]?[\d.,]+( ?%)?|–")
+
+
+def write(report: Report, path: Path) -> Path:
+    """Render a report into a file, whole or not at all; returns its path."""
+    write_bytes_atomically(path, render(report).encode())
+    return path
+
+
+def render(report: Report) -> str:
+    """The page as text, a few megabytes with many examples."""
+    template, style, script = (_resource(name) for name in ("page.html", "page.css", "page.js"))
+    sections = [section for section in _sections(report) if section[2]]
+    return Template(template).substitute(
+        title=escape(report.title),
+        lead=escape(report.lead),
+        highlights=_highlights(report.highlights),
+        links="".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in sections),
+        sections="\n".join(
+            f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{title}</h2>{content}</section>'
+            for key, title, content in sections
+        ),
+        style=style,
+        script=script,
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+    )
+
+
+def _resource(name: str) -> str:
+    return resources("diffusionmtl.report").joinpath(name).read_text("utf-8")
+
+
+def _sections(report: Report) -> list[tuple[str, str, str]]:
+    """Key, title and content; sections without content are left out by the caller."""
+    return [
+        ("results", "Results", _notes(report.notes) + "".join(map(_table, report.tables))),
+        ("pictures", "Pictures", _examples(report.examples)),
+        ("training", "Training", _diagrams(report.curves)),
+        ("labels", "Labels", _labels(report)),
+        ("made", "How it was made", _provenance(report)),
+    ]
+
+
+def _highlights(highlights: Sequence[tuple[str, str]]) -> str:
+    if not highlights:
+        return ""
+    items = "".join(f"<li><b>{escape(number)}</b><span>{escape(words)}</span></li>" for number, words in highlights)
+    return f'<ul class="highlights">{items}</ul>'
+
+
+def _notes(notes: Sequence[str]) -> str:
+    return f'<ul class="notes quiet">{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>' if notes else ""
+
+
+def _table(table: Table) -> str:
+    head = "".join(
+        f'<th scope="col"{_align(table, column)}>{escape(name)}</th>' for column, name in enumerate(table.columns)
+    )
+    rows = "".join(_row(table, number) for number in range(len(table.rows)))
+    body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+    caption = escape(table.caption)
+    if table.collapsed:
+        inner = f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table>{body}</table></div>'
+        return f"<details><summary>{caption}</summary>{inner}</details>"
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
+        f"<table><caption>{caption}</caption>{body}</table></div>"
+    )
+
+
+def _row(table: Table, number: int) -> str:
+    first, *rest = table.rows[number]
+    cells = "".join(
+        f"<td{_align(table, column, (number, column) in table.emphasis)}>{escape(cell)}</td>"
+        for column, cell in enumerate(rest, start=1)
+    )
+    return f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
+
+
+def _align(table: Table, column: int, strong: bool = False) -> str:
+    cells = [row[column] for row in table.rows if row[column]]
+    numbers = column > 0 and bool(cells) and all(_NUMBER.fullmatch(cell) for cell in cells)
+    words = ["number"] * numbers + ["strong"] * strong
+    return f' class="{" ".join(words)}"' if words else ""
+
+
+def _examples(examples: Sequence[Example]) -> str:
+    if not examples:
+        return ""
+    tasks = list(dict.fromkeys(panel.task for example in examples for panel in example.panels))
+    keys = {task: f"t{number}" for number, task in enumerate(tasks)}
+    ids = (f"p{number}" for number in count())
+    cards = "".join(_example(example, keys, ids) for example in examples)
+    intro = (
+        '<p class="quiet">Grey is unknown: not labelled, or not valid. Drag the slider under a refined '
+        "prediction, or use the arrow keys, to lay the initial prediction over it.</p>"
+    )
+    return intro + (_chooser(keys) if len(keys) > 1 else "") + cards
+
+
+def _chooser(keys: dict[str, str]) -> str:
+    choices = [("all tasks", ""), *keys.items()]
+    items = "".join(
+        f'<label><input type="radio" name="task" value="{key}"{"" if key else " checked"}>'
+        f"<span>{escape(name)}</span></label>"
+        for name, key in choices
+    )
+    return f'<fieldset class="choose" hidden><legend>Show</legend>{items}</fieldset>'
+
+
+def _example(example: Example, keys: dict[str, str], ids: Iterator[str]) -> str:
+    name, where = escape(example.name), escape(example.where)
+    rows = "".join(_task_row(panel, example, keys[panel.task], ids) for panel in example.panels)
+    return (
+        f'<article class="example"><div class="about"><img src="{photo_uri(example.image)}" alt="The {where} {name}">'
+        f'<div><h3>{name}</h3><p class="quiet">{where}</p></div></div><div>{rows}</div></article>'
+    )
+
+
+def _task_row(panel: TaskPanel, example: Example, key: str, ids: Iterator[str]) -> str:
+    figures = list(_figures(panel, example, ids))
+    kind = f' <span class="quiet">{escape(panel.kind)}</span>' if panel.kind != panel.task else ""
+    caption = f'<span class="quiet">{escape(panel.caption)}</span>' if panel.caption else ""
+    return (
+        f'<div class="task" data-task="{key}"><header><h4>{escape(panel.task)}{kind}</h4>{caption}</header>'
+        f'<div class="panels" style="--columns:{len(figures)}">{"".join(figures)}</div></div>'
+    )
+
+
+def _figures(panel: TaskPanel, example: Example, ids: Iterator[str]) -> Iterator[str]:
+    """The pictures of one task in one order; a column that no panel of the example fills is left out."""
+    of = f"{panel.task} of {example.name}"
+    shape = panel.refined
+    if any(other.seen is not None for other in example.panels):
+        yield _figure(panel.seen, f"Label of {of} that training saw", "training saw", "not labelled", shape)
+    if any(other.truth is not None for other in example.panels):
+        yield _figure(panel.truth, f"Annotation: {of}", "ground truth", "not annotated", shape)
+    for label, picture in panel.others.items():
+        yield _figure(picture, f"Prediction by {label}: {of}", label, "", shape)
+    if panel.initial is None:
+        yield _figure(panel.refined, f"Prediction: {of}", "prediction", "", shape)
+    else:
+        before = next(ids)
+        yield _figure(panel.initial, f"Initial prediction: {of}", "initial", "", shape, key=before)
+        yield _slider(panel.refined, of, before)
+    if panel.spread is not None:
+        note = f"spread, {panel.spread_note}" if panel.spread_note else "spread"
+        yield _figure(panel.spread, f"Spread over the noise draws: {of}; bright is uncertain", note, "", shape)
+
+
+def _figure(
+    pixels: np.ndarray | None, words: str, caption: str, absent: str, shape: np.ndarray, key: str | None = None
+) -> str:
+    below = f"<figcaption>{escape(caption)}</figcaption>"
+    if pixels is None:
+        height, width = shape.shape[:2]
+        return f'<figure><div class="absent" style="aspect-ratio:{width}/{height}">{absent}</div>{below}</figure>'
+    return f"<figure>{_image(pixels, words, key)}{below}</figure>"
+
+
+def _image(pixels: np.ndarray, words: str, key: str | None = None) -> str:
+    height, width = pixels.shape[:2]
+    mark = f' id="{key}"' if key else ""
+    size = f'width="{width}" height="{height}"'
+    return f'<img{mark} src="{panel_uri(pixels)}" alt="{escape(words)}" {size} decoding="async">'
+
+
+def _slider(pixels: np.ndarray, of: str, before: str) -> str:
+    return (
+        f'<figure><div class="stack" data-before="{before}">{_image(pixels, f"Refined prediction: {of}")}</div>'
+        f'<figcaption>refined</figcaption><input type="range" value="0" min="0" max="100" hidden '
+        f'aria-label="Lay the initial over the refined {escape(of)}"></figure>'
+    )
+
+
+def _diagrams(curves: Sequence[Curve]) -> str:
+    drawn = [(curve, svg) for curve in curves if (svg := diagram(curve))]
+    if not drawn:
+        return ""
+    keys = {label: series for curve, _ in drawn for label, series in curve.series.items() if series.x}
+    figures = "".join(
+        f'<figure class="diagram"><figcaption>{escape(curve.name)} <span>{escape(curve.unit)}</span></figcaption>{svg}'
+        "</figure>"
+        for curve, svg in drawn
+    )
+    return (
+        '<p class="quiet">Across: optimisation steps. Faint lines are single steps, strong ones their running mean.</p>'
+        f'<ul class="keys">{"".join(_key(label, series) for label, series in keys.items())}</ul>'
+        f'<div class="diagrams">{figures}</div>'
+    )
+
+
+def _key(label: str, series: Series) -> str:
+    style = f"line hue{series.hue % HUES}{' dashed' if series.dashed else ''}"
+    return (
+        f'<li><svg viewBox="0 0 30 10" aria-hidden="true"><path class="{style}" d="M2 5H28"/></svg>{escape(label)}</li>'
+    )
+
+
+def _labels(report: Report) -> str:
+    return (_table(report.coverage) if report.coverage else "") + "".join(map(_legend, report.legends))
+
+
+def _legend(legend: Legend) -> str:
+    entries = "".join(
+        f'<li><i style="background:rgb{colour}"></i>{escape(name)}</li>' for name, colour in legend.entries
+    )
+    words = " ".join(escape(text) for text in (legend.reading, legend.figures) if text)
+    return (
+        f'<div class="legend"><h3>{escape(legend.task)}</h3><p class="quiet">{words}</p>'
+        f"{f'<ul>{entries}</ul>' if entries else ''}</div>"
+    )
+
+
+def _provenance(report: Report) -> str:
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.provenance.items())
+    again = f"<p>To make it again:</p><pre><code>{escape(report.command)}</code></pre>" if report.command else ""
+    settings = _table(report.settings) if report.settings else ""
+    return again + (f'<dl class="made">{rows}</dl>' if rows else "") + settings
