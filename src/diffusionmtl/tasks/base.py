@@ -6,6 +6,7 @@ it is drawn. Nothing else in the package asks which kind a task is.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -125,6 +126,10 @@ class Task(ABC):
         if seen.numel() == 0:
             return {}
         return {"min": float(seen.min()), "mean": float(seen.mean()), "max": float(seen.max())}
+
+    def doubts(self, figures: Mapping[str, float]) -> list[str]:
+        """What looks wrong about many labels, given `describe` of them together: one hint each, not an error."""
+        return []
 
     def settings(self) -> dict[str, Any]:
         """What `dataset.yaml` would say of this task: its kind and every field that differs from its default."""

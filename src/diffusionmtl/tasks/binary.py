@@ -1,5 +1,6 @@
 """What the two kinds of yes-or-no label share: their files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def read_binary(path: Path, ignore: int | None) -> tuple[Bool[Tensor, "1 h w"], 
     Raises:
         UserError: the file is unreadable or has more than one number per pixel that differ.
     """
-    raw = files.read_array(path) if path.suffix == ".npy" else files.read_label_picture(path)
+    raw = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
     if raw.ndim == 3 and (raw == raw[..., :1]).all():
         raw = raw[..., 0]
     if raw.ndim != 2:
@@ -63,3 +64,18 @@ def draw_probability(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """White for yes, black for no."""
     return drawn_grey_where_invalid(colour.ramp(probability.cpu().numpy(), 0.0, 1.0, "grey"), valid)
+
+
+def describe_binary(value: Bool[Tensor, "1 h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
+    """The share of the valid pixels that says yes."""
+    seen = value[0][valid]
+    return {"set": float(seen.double().mean())} if seen.numel() else {}
+
+
+def doubts_of_binary(figures: Mapping[str, float]) -> list[str]:
+    """A task without a single yes, or without a single no."""
+    if figures.get("set", 0.5) == 0:
+        return [f"no pixel is set: values below {THRESHOLD} mean no, so 0 and 1 must be saved as 0 and 255"]
+    if figures.get("set", 0.5) == 1:
+        return ["every pixel is set"]
+    return []

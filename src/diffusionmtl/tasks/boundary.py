@@ -1,5 +1,6 @@
 """Boundaries: the thin lines between one thing and the next."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +15,7 @@ from diffusionmtl import losses
 from diffusionmtl.labels import LabelMap, ValidMap, nearest_resize
 from diffusionmtl.metrics import boundary as mb
 from diffusionmtl.tasks.base import Meter, Task
-from diffusionmtl.tasks.binary import draw_probability, read_binary, write_binary
+from diffusionmtl.tasks.binary import describe_binary, doubts_of_binary, draw_probability, read_binary, write_binary
 
 
 class BoundaryMap(LabelMap):
@@ -120,6 +121,14 @@ class Boundary(Task):
     def meter(self) -> Meter:
         """Boundary F under the protocol of the published PASCAL-Context tables."""
         return BoundaryMeter(mb.SEISM_PASCAL)
+
+    def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
+        """How much of it is set."""
+        return describe_binary(value.as_subclass(Tensor), valid)
+
+    def doubts(self, figures: Mapping[str, float]) -> list[str]:
+        """Files that say 1 where 255 was meant."""
+        return doubts_of_binary(figures)
 
     def draw(
         self,

@@ -1,5 +1,6 @@
 """Depth in metres."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +15,8 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
 from diffusionmtl.tasks.base import Meter, Task, all_valid, drawn_grey_where_invalid
+
+_NEAR, _FAR = 0.05, 100.0
 
 
 class DepthMap(LabelMap):
@@ -82,7 +85,7 @@ class Depth(Task):
 
     def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
         """Metres float32; 0, NaN, infinity and below are unknown."""
-        raw = files.read_array(path) if path.suffix == ".npy" else files.read_label_picture(path)
+        raw = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
         if raw.ndim == 3 and raw.shape[2] == 1:
             raw = raw[..., 0]
         if raw.ndim != 2:
@@ -91,7 +94,7 @@ class Depth(Task):
                 "save a 16-bit grey PNG or a .npy [H W] in metres"
             )
         metres = raw.astype(np.float32)
-        if raw.dtype.kind in "iu" and path.suffix != ".npy":
+        if raw.dtype.kind in "iu" and path.suffix.lower() != ".npy":
             metres *= self.scale
         valid = np.isfinite(metres) & (metres > 0)
         if valid.any() and metres[valid].max() > self.limit:
@@ -133,6 +136,20 @@ class Depth(Task):
             return None
         low, high = np.percentile(seen, [1, 99])
         return float(low), float(high)
+
+    def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
+        """Range, mean and median in metres."""
+        figures = super().describe(value, valid)
+        return figures and {**figures, "median": float(value[0].as_subclass(Tensor)[valid].median())}
+
+    def doubts(self, figures: Mapping[str, float]) -> list[str]:
+        """Metres that look like another unit."""
+        hint = "wrong unit? .npy must be metres, and PNG value x scale"
+        if figures.get("max", 0.0) > _FAR:
+            return [f"depth up to {figures['max']:.4g} m: {hint}"]
+        if figures.get("median", _NEAR) < _NEAR:
+            return [f"median depth of {figures['median']:.4g} m: {hint}"]
+        return []
 
     def draw(
         self,

@@ -1,5 +1,6 @@
 """Surface normals: unit vectors in the camera's frame."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -88,7 +89,7 @@ class SurfaceNormals(Task):
 
     def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
         """Unit vectors float32; vectors shorter than 0.5 are unknown."""
-        raw = files.read_array(path) if path.suffix == ".npy" else files.read_label_picture(path)
+        raw = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
         if raw.ndim != 3 or raw.shape[2] != 3:
             raise UserError(
                 f"{path}: normals need three numbers per pixel, found shape {'x'.join(map(str, raw.shape))}; "
@@ -142,6 +143,19 @@ class SurfaceNormals(Task):
     def meter(self) -> Meter:
         """Pooled angles."""
         return NormalsMeter()
+
+    def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
+        """The mean vector."""
+        seen = value.as_subclass(Tensor)[:, valid].double()
+        means = seen.mean(dim=1).tolist() if seen.numel() else []
+        return dict(zip(("mean x", "mean y", "mean z"), means, strict=False))
+
+    def doubts(self, figures: Mapping[str, float]) -> list[str]:
+        """What a camera sees faces it."""
+        if figures.get("mean z", 1.0) < 0:
+            other = "opencv" if self.frame == "opengl" else "opengl"
+            return [f"normals face away from the camera (mean z {figures['mean z']:.2f}): set frame: {other}?"]
+        return []
 
     def draw(
         self,

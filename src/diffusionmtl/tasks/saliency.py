@@ -1,5 +1,6 @@
 """Saliency: the part of a picture that a person looks at first."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +14,7 @@ from diffusionmtl import losses
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
 from diffusionmtl.tasks.base import Meter, Task
-from diffusionmtl.tasks.binary import draw_probability, read_binary, write_binary
+from diffusionmtl.tasks.binary import describe_binary, doubts_of_binary, draw_probability, read_binary, write_binary
 
 
 class SaliencyMap(LabelMap):
@@ -111,6 +112,14 @@ class Saliency(Task):
     def meter(self) -> Meter:
         """Pooled maxF."""
         return SaliencyMeter()
+
+    def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
+        """How much of it is set."""
+        return describe_binary(value.as_subclass(Tensor), valid)
+
+    def doubts(self, figures: Mapping[str, float]) -> list[str]:
+        """Files that say 1 where 255 was meant."""
+        return doubts_of_binary(figures)
 
     def draw(
         self,

@@ -1,5 +1,6 @@
 """Semantic segmentation: one class per pixel. Human parts are a segmentation with other classes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -91,7 +92,7 @@ class SemanticSegmentation(Task):
 
     def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
         """Class indices uint8 (int32 beyond 256 classes) [1 H W]."""
-        index = files.read_array(path) if path.suffix == ".npy" else files.read_label_picture(path)
+        index = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
         if index.ndim == 3 and index.shape[2] == 1:
             index = index[..., 0]
         if index.ndim != 2 or index.dtype.kind not in "biu":
@@ -170,3 +171,10 @@ class SemanticSegmentation(Task):
         seen = value[0].as_subclass(Tensor)[valid].long()
         counts = torch.bincount(seen, minlength=self.channels).double() / max(seen.numel(), 1)
         return {name: float(share) for name, share in zip(self.classes, counts, strict=True) if share > 0}
+
+    def doubts(self, figures: Mapping[str, float]) -> list[str]:
+        """Classes that never occur."""
+        unused = [name for name in self.classes if not figures.get(name)]
+        if not figures or not unused:
+            return []
+        return [f"class{'es' if len(unused) > 1 else ''} never used: {', '.join(unused)}"]
