@@ -121,7 +121,7 @@ def report_of_run(
         lead=_lead(run),
         highlights=(*_refinement(run), *_counts(run)),
         tables=tuple(_score_tables(run.tasks, columns, INITIAL, run.metrics)),
-        curves=curves_of({"": run.log}),
+        curves=curves_of({"": run.log}, [task.name for task in run.tasks]),
         examples=shown,
         legends=tuple(map(legend, run.tasks)),
         coverage=coverage_table(run.tasks, run.partition, run.metrics) if run.partition else None,
@@ -173,7 +173,7 @@ def report_of_comparison(
         lead=_lead(main),
         highlights=(*_advantage(first, baseline, last, main), *_refinement(main), *_counts(main)),
         tables=tuple(_score_tables(main.tasks, columns, first, main.metrics)),
-        curves=curves_of({label: run.log for label, run in runs.items()}),
+        curves=curves_of({label: run.log for label, run in runs.items()}, [task.name for task in main.tasks]),
         examples=shown,
         legends=tuple(map(legend, main.tasks)),
         coverage=coverage_table(main.tasks, main.partition, main.metrics) if main.partition else None,
@@ -256,7 +256,7 @@ def _counts(run: Run) -> list[tuple[str, str]]:
     possible = images * len(run.tasks)
     return [
         (f"{images:,}", "training images"),
-        (f"{labels:,}", f"labels seen in training, of {possible:,} image-task pairs"),
+        (f"{labels:,}", f"labels seen, of {possible:,} possible"),
     ]
 
 
@@ -275,12 +275,18 @@ def _advantage(first: str, baseline: Run, last: str, main: Run) -> list[tuple[st
 
 
 def _provenance(runs: Mapping[str, Run], facts: Mapping[str, str] | None) -> dict[str, str]:
+    said = {
+        "labels": {label: partition_words(run.partition) for label, run in runs.items() if run.partition},
+        "seeds": {
+            label: f"training {run.settings.train.seed}, labels {run.settings.data.label_seed}"
+            for label, run in runs.items()
+        },
+        "scored on": {label: evaluation_words(run.metrics) for label, run in runs.items() if run.metrics},
+    }
     lines: dict[str, str] = {}
-    for label, run in runs.items():
-        prefix = f"{label}: " if label else ""
-        if run.partition is not None:
-            lines[f"{prefix}labels"] = partition_words(run.partition)
-        lines[f"{prefix}seeds"] = f"training {run.settings.train.seed}, labels {run.settings.data.label_seed}"
-        if run.metrics is not None:
-            lines[f"{prefix}scored on"] = evaluation_words(run.metrics)
+    for name, words in said.items():
+        if len(words) == len(runs) and len(set(words.values())) == 1:
+            lines[name] = next(iter(words.values()))
+        else:
+            lines |= {f"{name}, {label}": text for label, text in words.items()}
     return {**lines, **(facts or {}), **circumstances()}

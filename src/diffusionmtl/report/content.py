@@ -15,7 +15,7 @@ UNSEEN_IMAGE = "unseen image"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under column names; the first column names the row.
+    """Rows of text under column names; the first column names the row, in a second line more closely if it has one.
 
     Attributes:
         emphasis: (row, column) of the cells that stand out.

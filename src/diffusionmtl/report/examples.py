@@ -110,7 +110,7 @@ def _spread(found: TaskPrediction) -> tuple[np.ndarray | None, str]:
     top = float(np.percentile(values, 99))
     if top <= 0:
         return heat(values, 1.0), "0 everywhere"
-    return heat(values, top), f"0 to {top:.2g} {found.task.spread_unit}"
+    return heat(values, top), f"0 to {top:.2g}\u00a0{found.task.spread_unit}"
 
 
 def _caption(found: TaskPrediction, label: TaskLabels, rivals: Mapping[str, TaskPrediction]) -> str:

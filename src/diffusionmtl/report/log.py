@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,6 @@ class Log:
         """One column as a line; without points if it was never logged."""
         x, y = self.values.get(column, ((), ()))
         return Series(x, y, hue, dashed)
-
-    def tasks(self) -> list[str]:
-        """Tasks with a logged loss, sorted."""
-        parts = [column.split("/", 2) for column in self.values]
-        return sorted({part[2] for part in parts if len(part) == 3 and part[1] == "final"})
 
 
 @dataclass(frozen=True)
@@ -145,12 +140,11 @@ def _figures(raw: Any) -> dict[str, dict[str, float]]:
     }
 
 
-def curves_of(logs: Mapping[str, Log]) -> tuple[Curve, ...]:
+def curves_of(logs: Mapping[str, Log], tasks: Iterable[str]) -> tuple[Curve, ...]:
     """Diagrams of the training of one run or several: the objective, then each task's loss.
 
     With a single run (of any name) the initial predictions get lines of their own.
     """
-    tasks = sorted({task for log in logs.values() for task in log.tasks()})
     alone = len(logs) == 1
     curves = []
     for name, column in [("objective", TOTAL), *((task, f"final/{task}") for task in tasks)]:

@@ -97,7 +97,9 @@ def _row(table: Table, number: int) -> str:
         f"<td{_align(table, column, (number, column) in table.emphasis)}>{escape(cell)}</td>"
         for column, cell in enumerate(rest, start=1)
     )
-    return f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
+    name, *closer = first.split("\n")
+    small = f"<small>{escape(' '.join(closer))}</small>" if closer else ""
+    return f'<tr><th scope="row">{escape(name)}{small}</th>{cells}</tr>'
 
 
 def _align(table: Table, column: int, strong: bool = False) -> str:
@@ -113,7 +115,13 @@ def _examples(examples: Sequence[Example]) -> str:
     tasks = list(dict.fromkeys(panel.task for example in examples for panel in example.panels))
     keys = {task: f"t{number}" for number, task in enumerate(tasks)}
     ids = (f"p{number}" for number in count())
-    cards = "".join(_example(example, keys, ids) for example in examples)
+    groups = {
+        where: [example for example in examples if example.where == where] for where in (e.where for e in examples)
+    }
+    cards = "".join(
+        f'<h3 class="group">{escape(where)}s</h3>{"".join(_example(example, keys, ids) for example in group)}'
+        for where, group in groups.items()
+    )
     intro = (
         '<p class="quiet">Grey is unknown: not labelled, or not valid. Drag the slider under a refined '
         "prediction, or use the arrow keys, to lay the initial prediction over it.</p>"
@@ -136,7 +144,7 @@ def _example(example: Example, keys: dict[str, str], ids: Iterator[str]) -> str:
     rows = "".join(_task_row(panel, example, keys[panel.task], ids) for panel in example.panels)
     return (
         f'<article class="example"><div class="about"><img src="{photo_uri(example.image)}" alt="The {where} {name}">'
-        f'<div><h3>{name}</h3><p class="quiet">{where}</p></div></div><div>{rows}</div></article>'
+        f'<div><h4>{name}</h4><p class="quiet">{where}</p></div></div><div>{rows}</div></article>'
     )
 
 
@@ -145,7 +153,7 @@ def _task_row(panel: TaskPanel, example: Example, key: str, ids: Iterator[str]) 
     kind = f' <span class="quiet">{escape(panel.kind)}</span>' if panel.kind != panel.task else ""
     caption = f'<span class="quiet">{escape(panel.caption)}</span>' if panel.caption else ""
     return (
-        f'<div class="task" data-task="{key}"><header><h4>{escape(panel.task)}{kind}</h4>{caption}</header>'
+        f'<div class="task" data-task="{key}"><header><h5>{escape(panel.task)}{kind}</h5>{caption}</header>'
         f'<div class="panels" style="--columns:{len(figures)}">{"".join(figures)}</div></div>'
     )
 
@@ -221,7 +229,8 @@ def _key(label: str, series: Series) -> str:
 
 
 def _labels(report: Report) -> str:
-    return (_table(report.coverage) if report.coverage else "") + "".join(map(_legend, report.legends))
+    legends = f'<div class="legends">{"".join(map(_legend, report.legends))}</div>' if report.legends else ""
+    return (_table(report.coverage) if report.coverage else "") + legends
 
 
 def _legend(legend: Legend) -> str:

@@ -59,16 +59,17 @@ def headline_table(tasks: Sequence[Task], columns: Mapping[str, Scores], referen
     scored = [task for task in tasks if any(task.name in scores for scores in columns.values())]
     for number, task in enumerate(scored):
         values = [headline(task, scores) for scores in columns.values()]
-        rows.append((task.name, f"{task.headline} {'↑' if task.higher_is_better else '↓'}", *number_texts(values)))
+        arrow = "↑" if task.higher_is_better else "↓"
+        rows.append((f"{task.name}\n{task.headline} {arrow}", *number_texts(values)))
         finite = [value for value in values if math.isfinite(value)]
         if len(set(finite)) > 1:
             best = max(finite) if task.higher_is_better else min(finite)
-            strong |= {(number, 2 + column) for column, value in enumerate(values) if value == best}
+            strong |= {(number, 1 + column) for column, value in enumerate(values) if value == best}
     if len(columns) > 1:
         gains = [gain(scored, scores, columns[reference]) for scores in columns.values()]
         words = ["0" if name == reference else gain_text(g) for name, g in zip(columns, gains, strict=True)]
-        rows.append(("Δm", f"mean gain on {reference} ↑", *words))
-    return Table(caption, ("task", "figure", *columns), tuple(rows), frozenset(strong))
+        rows.append((f"Δm\nmean gain on {reference} ↑", *words))
+    return Table(caption, ("task", *columns), tuple(rows), frozenset(strong))
 
 
 def figure_tables(tasks: Sequence[Task], columns: Mapping[str, Scores]) -> list[Table]:
