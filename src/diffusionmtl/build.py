@@ -19,7 +19,7 @@ from diffusionmtl.data.rooms.dataset import RoomsDataset
 from diffusionmtl.data.sampling import EpochSampler
 from diffusionmtl.data.selected import SelectedTasks
 from diffusionmtl.data.transforms import Augmentation
-from diffusionmtl.diffusion import derive_seed, scaled_linear_schedule
+from diffusionmtl.diffusion import scaled_linear_schedule
 from diffusionmtl.errors import UserError
 from diffusionmtl.models.backbone import Backbone, timm_backbone
 from diffusionmtl.models.denoiser import Denoiser
@@ -27,6 +27,7 @@ from diffusionmtl.models.initial import InitialNetwork
 from diffusionmtl.models.mtdnet import Condition, FeatureSignal, PredictionSignal, Refiner
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.pretrained import load_backbone_weights
+from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task, task_from_settings
 
 Progress = Callable[[int, int], None]
@@ -191,7 +192,7 @@ def _augmentation(settings: Settings, tasks: Sequence[Task]) -> Augmentation:
 
 
 def describe_run(settings: Settings, tasks: Sequence[Task]) -> dict[str, Any]:
-    """Plain data from which `restore_run` builds the network again: it goes into `config.yaml` and every weights file."""
+    """Plain data from which `restore_run` builds the network again; in `config.yaml` and every weights file."""
     return {**settings.flat(), TASK_SET: {task.name: task.settings() for task in tasks}}
 
 

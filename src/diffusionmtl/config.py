@@ -172,7 +172,7 @@ def settings_from_flat(values: Mapping[str, Any], where: str) -> Settings:
     """Settings from one level of words, defaults for the rest.
 
     Raises:
-        UserError: an unknown word (the nearest known one is named) or a value of another type; `where` names the source.
+        UserError: an unknown word (the nearest known one is named) or a value of another type, found in `where`.
     """
     known = {f.name for kind in GROUPS.values() for f in fields(kind)}
     for key in values:
@@ -194,9 +194,7 @@ def settings_from_parsed(parsed: Mapping[str, Any]) -> Settings:
     for name, kind in GROUPS.items():
         hints = get_type_hints(kind)
         given = {f.name: parsed[f.name] for f in fields(kind) if f.name in parsed}
-        groups[name] = kind(
-            **{key: tuple(v) if str(hints[key]).startswith("tuple") else v for key, v in given.items()}
-        )
+        groups[name] = kind(**{key: tuple(v) if str(hints[key]).startswith("tuple") else v for key, v in given.items()})
     return Settings(**groups)
 
 
@@ -238,7 +236,9 @@ def parse_yaml(text: str, where: str) -> Any:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                raise UserError(f"{where}: line {event.start_mark.line + 1}: aliases (*name) are not accepted; spell it out")
+                raise UserError(
+                    f"{where}: line {event.start_mark.line + 1}: aliases (*name) are not accepted; spell it out"
+                )
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: not valid YAML: {_first_line(error)}") from None

@@ -13,6 +13,6 @@ class UserError(Exception):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word closest to `word` as a hint to append to an error: ` Did you mean 'resnet18'?`, or an empty string."""
+    """The known word closest to `word`, as a hint to append to an error; empty if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""

@@ -51,9 +51,7 @@ def boundary_cross_entropy(
     """Binary cross entropy in which boundary pixels weigh `positive_weight` and the others the rest."""
     logit = raw[:, 0]
     positive = label[:, 0].bool()
-    per_pixel = torch.where(
-        positive, positive_weight * F.softplus(-logit), (1 - positive_weight) * F.softplus(logit)
-    )
+    per_pixel = torch.where(positive, positive_weight * F.softplus(-logit), (1 - positive_weight) * F.softplus(logit))
     return mean_over_valid(per_pixel, valid)
 
 

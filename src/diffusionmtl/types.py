@@ -40,6 +40,10 @@ class TaskLabels:
     valid: Bool[Tensor, "n h w"]
     rows: Int[Tensor, "n"]
 
+    def pin_memory(self) -> "TaskLabels":
+        """The same in page-locked memory; loaders call it."""
+        return TaskLabels(self.value.pin_memory(), self.valid.pin_memory(), self.rows.pin_memory())
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "TaskLabels":
         """The same on another device."""
         return TaskLabels(*(x.to(device, non_blocking=non_blocking) for x in (self.value, self.valid, self.rows)))
@@ -61,6 +65,12 @@ class Batch:
     image: UInt8[Tensor, "b 3 h w"]
     labels: Mapping[str, TaskLabels]
     pairs_per_image: Int[Tensor, "b"]
+
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory; loaders call it."""
+        labels = {task: labels.pin_memory() for task, labels in self.labels.items()}
+        pairs = self.pairs_per_image.pin_memory()
+        return Batch(self.names, self.indices, self.image.pin_memory(), labels, pairs)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same with its tensors on another device."""

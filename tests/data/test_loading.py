@@ -16,9 +16,10 @@ from diffusionmtl.data.collate import collate
 from diffusionmtl.data.evaluation import HELD_BATCHES, evaluation_batches, evaluation_labels
 from diffusionmtl.data.loading import BatchLoader, VisibleDataset, loader
 from diffusionmtl.data.partition import Partition, make_partition
-from diffusionmtl.data.sampling import EpochSampler, derived_seed
+from diffusionmtl.data.sampling import EpochSampler
 from diffusionmtl.data.transforms import Augmentation, fit
 from diffusionmtl.errors import UserError
+from diffusionmtl.seeds import derive_seed
 from diffusionmtl.types import Batch
 from tests.toy import TASK_NAMES, TASKS, ToyDataset
 
@@ -209,10 +210,10 @@ class TestEpochSampler:
             EpochSampler(range(7), 0, 0)
 
     def test_seeds_for_different_purposes_differ(self):
-        seeds = {derived_seed(*parts) for parts in itertools.product(("order", "augment"), range(20), range(20))}
+        seeds = {derive_seed(*parts) for parts in itertools.product(("order", "augment"), range(20), range(20))}
         assert len(seeds) == 800
         assert all(0 <= seed < 2**63 for seed in seeds)
-        assert derived_seed("a", 1, 11) != derived_seed("a", 11, 1)
+        assert derive_seed("a", 1, 11) != derive_seed("a", 11, 1)
 
 
 class Interrupted(ToyDataset):

@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader, Dataset
 from diffusionmtl.data.base import DenseDataset, read_sample
 from diffusionmtl.data.collate import collate
 from diffusionmtl.data.partition import Partition
-from diffusionmtl.data.sampling import EpochSampler, Key, derived_seed
+from diffusionmtl.data.sampling import EpochSampler, Key
 from diffusionmtl.data.transforms import Augmentation, augment
 from diffusionmtl.errors import UserError
+from diffusionmtl.seeds import derive_seed
 from diffusionmtl.types import Batch, Sample
 
 
@@ -61,7 +62,7 @@ class VisibleDataset(Dataset[Sample]):
         sample = read_sample(self.dataset, index, self.visible[index])
         if self.augmentation is None:
             return sample
-        generator = torch.Generator().manual_seed(derived_seed("augment", self.seed, epoch, index))
+        generator = torch.Generator().manual_seed(derive_seed("augment", self.seed, epoch, index))
         return augment(sample, self.augmentation, generator)
 
 
@@ -126,7 +127,7 @@ def loader(dataset: VisibleDataset, sampler: EpochSampler, workers: int = 0, pin
         pin_memory=pin_memory,
         worker_init_fn=_leave_interrupts_to_the_main_process,
         # Its own generator: a loader that drew its base seed from the global one would change what is drawn after it.
-        generator=torch.Generator().manual_seed(derived_seed("workers", sampler.seed)),
+        generator=torch.Generator().manual_seed(derive_seed("workers", sampler.seed)),
     )
 
 

@@ -4,22 +4,16 @@ There is no state to save. Whoever knows the seed, the epoch and how many batche
 another process stopped, with other workers and another number of processes, and sees the same samples augmented alike.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from diffusionmtl.errors import UserError
+from diffusionmtl.seeds import derive_seed
 
 Key = tuple[int, int]
 """(epoch, index in the data set): all that the randomness of a sample depends on, beside the seed."""
-
-
-def derived_seed(*parts: int | str) -> int:
-    """A seed in [0, 2^63) for one purpose, unrelated to that of any other `parts`."""
-    text = "\0".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 class EpochSampler(Sampler[list[Key]]):
@@ -100,4 +94,4 @@ class EpochSampler(Sampler[list[Key]]):
     def _order(self) -> np.ndarray:
         if not self.shuffle:
             return self.indices
-        return np.random.default_rng(derived_seed("order", self.seed, self.epoch)).permutation(self.indices)
+        return np.random.default_rng(derive_seed("order", self.seed, self.epoch)).permutation(self.indices)

@@ -1,6 +1,6 @@
 """The diffusion process, its samplers and its noise."""
 
-from diffusionmtl.diffusion.noise import NoiseSource, NoNoise, SeededNoise, derive_seed
+from diffusionmtl.diffusion.noise import NoiseSource, NoNoise, SeededNoise
 from diffusionmtl.diffusion.process import Schedule, posterior_mean, q_sample, scaled_linear_schedule
 from diffusionmtl.diffusion.samplers import ddim, ddpm
 
@@ -11,7 +11,6 @@ __all__ = [
     "SeededNoise",
     "ddim",
     "ddpm",
-    "derive_seed",
     "posterior_mean",
     "q_sample",
     "scaled_linear_schedule",

@@ -1,6 +1,5 @@
 """Where the noise comes from: drawn per (seed, image, task, step), so that no prediction depends on its neighbours."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -8,6 +7,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from diffusionmtl.seeds import derive_seed
 
 
 @runtime_checkable
@@ -52,9 +53,3 @@ class NoNoise:
     ) -> Float[Tensor, "n c h w"]:
         """Zeros."""
         return torch.zeros_like(like)
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed that differs wherever the parts differ; the same on every machine."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

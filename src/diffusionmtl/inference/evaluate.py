@@ -92,8 +92,8 @@ def _shared_tasks(predictor: Predictor, dataset: DenseDataset) -> dict[str, Task
             continue
         if other.channels != task.channels or other.kind != task.kind:
             raise UserError(
-                f"data set '{dataset.name}': task '{task.name}' is {other.kind} with {other.channels} channels, but the "
-                f"network learnt {task.kind} with {task.channels}; evaluate on data of the same task set"
+                f"data set '{dataset.name}': task '{task.name}' is {other.kind} with {other.channels} channels, "
+                f"but the network learnt {task.kind} with {task.channels}; evaluate on data of the same task set"
             )
         shared[task.name] = task
     if not shared:
@@ -102,4 +102,3 @@ def _shared_tasks(predictor: Predictor, dataset: DenseDataset) -> dict[str, Task
             f"{', '.join(t.name for t in predictor.network.tasks)}: none in common"
         )
     return shared
-

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffusionmtl.build import build_network, restore_run
-from diffusionmtl.config import changed
+from diffusionmtl.config import Settings, changed
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.models.network import Network
@@ -28,7 +28,7 @@ def load(run: Path | str, device: str = "cpu", checkpoint: str = "last") -> Pred
     path = weights_file(Path(run), checkpoint)
     tensors, description = read_network(path)
     network, size = restored_network(tensors, description, str(path))
-    return Predictor(network, size, device)
+    return Predictor(network, size, device_of(device))
 
 
 def restored_network(
@@ -61,6 +61,16 @@ def weights_file(run: Path, checkpoint: str = "last") -> Path:
             f"'diffusionmtl train --resume --out {run}'"
         )
     raise UserError(f"{run}: not a run folder (no config.yaml); give the folder that 'diffusionmtl train --out' wrote")
+
+
+def settings_of_run(run: Path) -> Settings:
+    """The settings inside a run's weights.
+
+    Raises:
+        UserError: there are none.
+    """
+    path = weights_file(run)
+    return restore_run(read_network(path)[1], str(path))[0]
 
 
 def device_of(name: str) -> torch.device:

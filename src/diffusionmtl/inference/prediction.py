@@ -98,8 +98,10 @@ class Prediction(Mapping[str, TaskPrediction]):
         return sheet
 
     def save(self, folder: Path | str, stem: str) -> list[Path]:
-        """Write one file per task as `folder/task/stem.*`, uncertainties as `folder/uncertainty/task/stem.npy`, and a
-        picture of everything as `folder/pictures/stem.png`. Returns what was written.
+        """Write what was predicted below a folder.
+
+        Values go to `folder/task/stem.*`, uncertainties to `folder/uncertainty/task/stem.npy`, and a picture of
+        everything to `folder/pictures/stem.png`, the last of the returned paths.
         """
         root = Path(folder)
         written: list[Path] = []

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from diffusionmtl import files
 from diffusionmtl.data.transforms import fit
-from diffusionmtl.diffusion import SeededNoise, derive_seed
+from diffusionmtl.diffusion import SeededNoise
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.models.blocks import resize
 from diffusionmtl.models.network import Network
+from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task
 
 ImageLike = Path | str | np.ndarray | Image.Image | Tensor

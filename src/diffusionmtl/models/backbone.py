@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 from jaxtyping import Float
@@ -63,7 +64,7 @@ def timm_backbone(name: str, pretrained: bool = False) -> Backbone:
         raise UserError(
             f"--backbone {name}: its weights could not be fetched ({error}); download them and use --backbone-weights"
         ) from error
-    info = body.feature_info
+    info: Any = body.feature_info
     config = getattr(body, "pretrained_cfg", None) or {}
     _warn_of_licence(name, config, pretrained)
     return Backbone(
@@ -77,8 +78,9 @@ def timm_backbone(name: str, pretrained: bool = False) -> Backbone:
 
 def _create(name: str, pretrained: bool) -> nn.Module:
     body = timm.create_model(name, pretrained=pretrained, features_only=True)
-    keep = [i for i, stride in enumerate(body.feature_info.reduction()) if stride >= 4]
-    if len(keep) < len(body.feature_info.reduction()):
+    info: Any = body.feature_info
+    keep = [i for i, stride in enumerate(info.reduction()) if stride >= 4]
+    if len(keep) < len(info.reduction()):
         body = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=keep)
     return body
 

@@ -54,8 +54,8 @@ class Denoiser(nn.Module):
         if not self.correction:
             return nn.Identity() if channels == width else nn.Conv2d(width, channels, 1)
         projection = nn.Conv2d(width, channels, 1)
-        nn.init.zeros_(projection.weight)
-        nn.init.zeros_(projection.bias)
+        for parameter in projection.parameters():
+            nn.init.zeros_(parameter)
         return projection
 
     def forward(

@@ -76,7 +76,8 @@ class Condition(nn.Module):
         given = width * len(channels) if on_features else sum(channels.values())
         self.conv = nn.Conv2d(given, width, 3, padding=1)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out")
-        nn.init.zeros_(self.conv.bias)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
 
     def forward(self, initial: InitialOutput) -> Float[Tensor, "b d h w"]:
         """No gradient flows back into the initial network."""

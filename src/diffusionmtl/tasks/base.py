@@ -20,6 +20,7 @@ from torch import Tensor
 from diffusionmtl import colour
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.tasks.values import fitting
 
 
 class Meter(torchmetrics.Metric):
@@ -155,10 +156,13 @@ class Task(ABC):
             if key not in known:
                 raise UserError(
                     f"{where}: task '{name}': unknown key '{key}' for kind '{cls.kind}'."
-                    f"{nearest(key, known)} Known: {', '.join(sorted(known))}"
+                    f"{nearest(str(key), known)} Known: {', '.join(sorted(known))}"
                 )
+        hints = {f.name: f.type for f in fields(cls)}
         try:
-            values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
+            values: dict[str, Any] = {key: fitting(key, value, hints[key]) for key, value in given.items()}
+            if values.get("weight", 0.0) < 0:
+                raise ValueError(f"weight must be 0 or more, not {values['weight']}")
             return cls(name, **values)
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: task '{name}': {error}") from None
@@ -185,7 +189,7 @@ def task_from_settings(name: str, settings: Any, where: str) -> Task:
     if not isinstance(settings, dict) or "kind" not in settings:
         raise UserError(f"{where}: task '{name}' needs a kind, e.g. {name}: {{kind: {next(iter(kinds))}}}")
     kind = settings["kind"]
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise UserError(
             f"{where}: task '{name}': unknown kind '{kind}'.{nearest(str(kind), kinds)} Known: {', '.join(kinds)}"
         )

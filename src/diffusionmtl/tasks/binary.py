@@ -38,6 +38,12 @@ def read_binary(path: Path, ignore: int | None) -> tuple[Bool[Tensor, "1 h w"], 
     return torch.from_numpy(yes & valid)[None], torch.from_numpy(valid)[None]
 
 
+def check_ignore(ignore: int | None) -> None:
+    """Refuse a value that no 8-bit file can hold."""
+    if ignore is not None and not 0 <= ignore <= 255:
+        raise ValueError(f"ignore must lie between 0 and 255, not {ignore}")
+
+
 def write_binary(
     stem: Path, probability: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"] | None, ignore: int | None
 ) -> list[Path]:

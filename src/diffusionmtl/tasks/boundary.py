@@ -15,7 +15,14 @@ from diffusionmtl import losses
 from diffusionmtl.labels import LabelMap, ValidMap, nearest_resize
 from diffusionmtl.metrics import boundary as mb
 from diffusionmtl.tasks.base import Meter, Task
-from diffusionmtl.tasks.binary import describe_binary, doubts_of_binary, draw_probability, read_binary, write_binary
+from diffusionmtl.tasks.binary import (
+    check_ignore,
+    describe_binary,
+    doubts_of_binary,
+    draw_probability,
+    read_binary,
+    write_binary,
+)
 
 
 class BoundaryMap(LabelMap):
@@ -88,6 +95,7 @@ class Boundary(Task):
     def __post_init__(self) -> None:
         if not 0 < self.positive_weight < 1:
             raise ValueError("positive_weight must lie between 0 and 1")
+        check_ignore(self.ignore)
 
     @property
     def channels(self) -> int:

@@ -14,7 +14,14 @@ from diffusionmtl import losses
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
 from diffusionmtl.tasks.base import Meter, Task
-from diffusionmtl.tasks.binary import describe_binary, doubts_of_binary, draw_probability, read_binary, write_binary
+from diffusionmtl.tasks.binary import (
+    check_ignore,
+    describe_binary,
+    doubts_of_binary,
+    draw_probability,
+    read_binary,
+    write_binary,
+)
 
 
 class SaliencyMap(LabelMap):
@@ -71,6 +78,9 @@ class Saliency(Task):
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "probability"
     spread_unit: ClassVar[str] = "probability"
+
+    def __post_init__(self) -> None:
+        check_ignore(self.ignore)
 
     @property
     def channels(self) -> int:

@@ -13,6 +13,8 @@ from diffusionmtl.models.pretrained import save_network
 from diffusionmtl.runfolder import LAST_CHECKPOINT
 from diffusionmtl.training.module import TrainingModule
 
+LOOK_EVERY = 10
+
 
 class Stopped(Exception):
     """Training ended early because it was asked to, and can be resumed."""
@@ -21,8 +23,8 @@ class Stopped(Exception):
 class StopWhenAsked(Callback):
     """Turns the first Ctrl-C or SIGTERM into a checkpoint and an orderly end after the current step.
 
-    A signal may arrive in the middle of an optimiser step, when the weights are half old and half new; so it only leaves
-    a note, and the end of the step reads it. A second signal ends the process at once, from the checkpoint before.
+    A signal may arrive in the middle of an optimiser step, when the weights are half old and half new; so it only
+    leaves a note, and the end of the step reads it. A second signal ends the process at once.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,7 +108,7 @@ class RefuseNonFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look every so often only: reading the loss makes the host wait for the device."""
-        if trainer.global_step % trainer.log_every_n_steps or not isinstance(outputs, dict):
+        if trainer.global_step % LOOK_EVERY or not isinstance(outputs, dict):
             return
         if not bool(torch.isfinite(outputs["loss"])):
             parts = [

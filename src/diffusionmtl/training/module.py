@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from diffusionmtl.config import TrainSettings
-from diffusionmtl.diffusion import SeededNoise, derive_seed
+from diffusionmtl.diffusion import SeededNoise
 from diffusionmtl.models.network import Network
+from diffusionmtl.seeds import derive_seed
 from diffusionmtl.training.objective import Objective, objective
 from diffusionmtl.types import Batch
 

@@ -13,7 +13,7 @@ from diffusionmtl.build import TrainingData, describe_run
 from diffusionmtl.config import Settings, TrainSettings
 from diffusionmtl.models.network import Network
 from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
-from diffusionmtl.training.callbacks import KeepNetwork, RefuseNonFinite, StopWhenAsked, Stopped
+from diffusionmtl.training.callbacks import KeepNetwork, RefuseNonFinite, Stopped, StopWhenAsked
 from diffusionmtl.training.module import TrainingModule
 
 __all__ = ["Stopped", "fit"]
@@ -42,9 +42,9 @@ def fit(
         UserError: the checkpoint does not fit, or the loss is no longer a number.
     """
     module = TrainingModule(network, settings.train, len(data.train))
-    trainer = _trainer(settings, folder, describe_run(settings, data.tasks), bool(data.dev), progress)
     with warnings.catch_warnings(), _quiet_lightning():
         _ignore_advice()
+        trainer = _trainer(settings, folder, describe_run(settings, data.tasks), bool(data.dev), progress)
         trainer.fit(
             module,
             data.train,
@@ -117,6 +117,11 @@ class _quiet_lightning:
 
 
 def _ignore_advice() -> None:
-    for message in (".*does not have many workers.*", ".*Checkpoint directory.*exists.*", ".*lr_scheduler.step.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory.*exists.*",
+        ".*lr_scheduler.step.*",
+        ".*smaller than the logging interval.*",
+        ".*is deprecated, use `isinstance.treespec.*",
+    ):
         warnings.filterwarnings("ignore", message=message)
-

@@ -1,0 +1,1 @@
+"""What the program's commands do, as functions: the command line only parses, calls and prints."""

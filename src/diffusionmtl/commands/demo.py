@@ -1,0 +1,117 @@
+"""`diffusionmtl demo`: the embedded data set end to end."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusionmtl.build import restore_run
+from diffusionmtl.commands.evaluate import evaluate_run, save_metrics
+from diffusionmtl.commands.output import figure, text_table, writable_folder
+from diffusionmtl.commands.report import compare_report
+from diffusionmtl.commands.train import train
+from diffusionmtl.config import Settings, changed, read_yaml
+from diffusionmtl.errors import UserError
+from diffusionmtl.metrics.functional import delta_m
+from diffusionmtl.models.pretrained import read_network
+from diffusionmtl.runfolder import RunFolder
+from diffusionmtl.tasks import Task
+
+BASELINE, REFINED = "multitask", "feature"
+LABELS = {BASELINE: "multi-task baseline", REFINED: "DiffusionMTL, Feature Diffusion"}
+SEED = 0
+
+
+def demo_settings(fast: bool) -> Settings:
+    """Small enough for two cores: ten minutes, or two with `fast`."""
+    return changed(
+        Settings(),
+        size=(64, 96),
+        rooms=120 if fast else 500,
+        rooms_val=24 if fast else 100,
+        labels="one",
+        width=48,
+        epochs=4 if fast else 14,
+        batch=12,
+        holdout=0.05,
+        seed=SEED,
+    )
+
+
+def demo(out: Path, fast: bool = False) -> tuple[str, Path]:
+    """Train the multi-task baseline and Feature Diffusion on rooms with one label each, and compare them.
+
+    What an earlier call has finished is reused; what it has begun is continued.
+
+    Returns:
+        The table of every task for both, with Δm, and the path of the report page.
+
+    Raises:
+        UserError: the folder cannot be written to.
+        Stopped: interrupted; the same call goes on.
+    """
+    writable_folder(out)
+    runs = {method: RunFolder(out / method) for method in (BASELINE, REFINED)}
+    for method, run in runs.items():
+        _trained(run, changed(demo_settings(fast), method=method))
+    metrics = {method: _evaluated(run, 1 if method == BASELINE else 4) for method, run in runs.items()}
+    tasks = restore_run(read_yaml(runs[REFINED].config), str(runs[REFINED].config))[1]
+    page = compare_report(
+        {LABELS[method]: run.root for method, run in runs.items()},
+        out / "report.html",
+        title="One label per image: what refinement adds",
+        command="diffusionmtl demo" + (" --fast" if fast else ""),
+    )
+    return comparison_table(tasks, metrics), page
+
+
+def _trained(run: RunFolder, settings: Settings) -> None:
+    if not run.config.is_file():
+        print(f"training {settings.network.method} in {run.root}")
+        train(settings, run.root)
+        return
+    before = restore_run(read_yaml(run.config), str(run.config))[0]
+    if before != settings:
+        raise UserError(f"--out {run.root}: holds a run with other settings; choose another folder or remove it")
+    if finished(run, settings):
+        print(f"{run.root}: trained already")
+    else:
+        print(f"continuing {run.root}")
+        train(settings, run.root, resume=True)
+
+
+def finished(run: RunFolder, settings: Settings) -> bool:
+    """Whether a run's last weights come from its last epoch."""
+    weights = run.checkpoints / "last.safetensors"
+    return weights.is_file() and read_network(weights)[1]["progress"]["epoch"] >= settings.train.epochs
+
+
+def _evaluated(run: RunFolder, samples: int) -> dict[str, Any]:
+    if run.metrics.is_file() and run.metrics.stat().st_mtime >= (run.checkpoints / "last.safetensors").stat().st_mtime:
+        return json.loads(run.metrics.read_text(encoding="utf-8"))
+    settings = restore_run(read_yaml(run.config), str(run.config))[0]
+    metrics = evaluate_run(run.root, settings.data, "val", samples=samples)
+    save_metrics(run, metrics)
+    return metrics
+
+
+def comparison_table(tasks: tuple[Task, ...], metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Each task's headline figure for the baseline, the initial and the refined prediction, and Δm of the last."""
+    rows = []
+    columns: dict[str, dict[str, float]] = {"baseline": {}, "initial": {}, "refined": {}}
+    for task in tasks:
+        cells = {
+            "baseline": metrics[BASELINE]["final"][task.name][task.headline],
+            "initial": metrics[REFINED]["initial"][task.name][task.headline],
+            "refined": metrics[REFINED]["final"][task.name][task.headline],
+        }
+        for name, value in cells.items():
+            columns[name][task.name] = float("nan") if value is None else value
+        arrow = "higher is better" if task.higher_is_better else "lower is better"
+        rows.append([task.name, task.headline, *(figure(columns[name][task.name]) for name in columns), arrow])
+    better = {task.name: task.higher_is_better for task in tasks}
+    gain = {name: delta_m(values, columns["baseline"], better) for name, values in columns.items()}
+    rows.append(["Δm against the baseline", "%", "–", f"{gain['initial']:+.2f}", f"{gain['refined']:+.2f}", ""])
+    return text_table(
+        ["task", "figure", "multi-task baseline", "DiffusionMTL, initial", "DiffusionMTL, refined", ""], rows
+    )

@@ -1,0 +1,73 @@
+"""Where commands may write, and how they show tables and progress."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from diffusionmtl.errors import UserError
+
+
+def claim_folder(path: Path, what: str) -> None:
+    """Make an output folder, which must be new or empty.
+
+    Raises:
+        UserError: it is a file, holds something already, or cannot be written to.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"--out {path}: exists and is not empty; choose another folder for {what} or remove it")
+    writable_folder(path)
+
+
+def writable_folder(path: Path) -> None:
+    """Make a folder if need be and see that it can be written to.
+
+    Raises:
+        UserError: it is a file, or cannot be made or written to.
+    """
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--out {path}: is a file; choose a folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be written to ({error.strerror or error}); choose another") from None
+
+
+def progress_bar(what: str, unit: str = "images") -> Callable[[int, int], None]:
+    """A function (done, total) that draws a progress bar."""
+    bar: tqdm | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=total, desc=what, unit=unit, leave=False, dynamic_ncols=True)
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+
+    return show
+
+
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain table, first column left and the others right aligned."""
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = (
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join([first, *rest]).rstrip()
+
+    return "\n".join([line(columns), "  ".join("-" * w for w in widths), *map(line, rows)])
+
+
+def figure(value: float) -> str:
+    """A number as tables print it: four decimals below one, else two."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"

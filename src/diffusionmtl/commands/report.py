@@ -1,0 +1,45 @@
+"""`diffusionmtl report`, and the page that closes the demo."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from diffusionmtl.build import build_dataset
+from diffusionmtl.commands.output import progress_bar
+from diffusionmtl.config import DataSettings
+from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.errors import UserError
+from diffusionmtl.report.collect import PictureSettings, read_run, report_of_comparison, report_of_run
+from diffusionmtl.report.page import write
+from diffusionmtl.runfolder import RunFolder
+
+
+def report(run: Path, data: DataSettings, seed: int = 0, checkpoint: str = "last") -> Path:
+    """Write `report.html` into a run folder: scores, curves, pictures, labels and settings.
+
+    Data that is gone is left out of it: the page then has no pictures.
+
+    Raises:
+        UserError: no run there.
+    """
+    pictures = replace(PictureSettings(), seed=seed, checkpoint=checkpoint)
+    page = report_of_run(run, _data(data, "train"), _data(data, "val"), pictures=pictures)
+    write(page, RunFolder(run).report)
+    return RunFolder(run).report
+
+
+def compare_report(runs: Mapping[str, Path], path: Path, title: str, command: str) -> Path:
+    """Write one page about several runs on the same data; the first is what the others are measured against."""
+    data = read_run(next(iter(runs.values()))).settings.data
+    page = report_of_comparison(
+        list(runs.items()), _data(data, "train"), _data(data, "val"), title=title, command=command
+    )
+    write(page, path)
+    return path
+
+
+def _data(settings: DataSettings, split: str) -> DenseDataset | None:
+    try:
+        return build_dataset(settings, split, progress_bar("drawing rooms"))
+    except UserError:
+        return None

@@ -1,0 +1,89 @@
+"""`diffusionmtl train`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from diffusionmtl.build import build_dataset, build_network, build_training_data, describe_run, restore_run
+from diffusionmtl.commands.output import claim_folder, progress_bar
+from diffusionmtl.config import Settings, read_yaml
+from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.checks import check_samples, check_tasks_labelled
+from diffusionmtl.data.partition import Partition, make_partition
+from diffusionmtl.errors import UserError
+from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.inference.load import weights_file
+from diffusionmtl.models.pretrained import load_weights, read_network
+from diffusionmtl.runfolder import RunFolder
+from diffusionmtl.tasks import Task
+from diffusionmtl.training.run import fit
+
+
+def train(
+    settings: Settings, out: Path, resume: bool = False, progress: bool = True, start_from: Path | None = None
+) -> RunFolder:
+    """Train a network in a new run folder, or go on with an interrupted one.
+
+    Everything that can be wrong with the data or the settings is found before training starts, and before anything is
+    written.
+
+    Args:
+        settings: what to train; ignored when resuming, since a run keeps the settings it was started with.
+        out: the run folder.
+        resume: continue in it.
+        progress: draw progress bars.
+        start_from: a run or weights file whose weights to begin with; same tasks and sizes.
+
+    Raises:
+        UserError: bad data, settings, weights or folder.
+        Stopped: interrupted; the run can be resumed.
+    """
+    run = RunFolder(out)
+    if resume:
+        settings = resumed_settings(run)
+    elif run.resumable:
+        raise UserError(f"--out {out}: holds a run already; continue it with --resume or choose another folder")
+    dataset = build_dataset(settings.data, "train", progress_bar("drawing rooms") if progress else None)
+    check_tasks_labelled(dataset)
+    partition = Partition.load(run.partition, dataset) if resume else _partition(settings, dataset)
+    network = build_network(dataset.tasks, settings.network, settings.train.seed)
+    if start_from is not None and not resume:
+        load_weights(network, read_network(weights_file(start_from))[0], str(start_from))
+    data = build_training_data(settings, dataset, partition)
+    if not resume:
+        visible = [partition.visible[name] for name in dataset.names]
+        check_samples(dataset, visible, progress_bar("checking data") if progress else None)
+        claim_folder(out, "this run")
+        partition.save(run.partition)
+        write_bytes_atomically(run.config, config_text(settings, dataset.tasks).encode())
+    fit(network, settings, data, run, resume=resume and run.resumable, progress=progress)
+    return run
+
+
+def _partition(settings: Settings, dataset: DenseDataset) -> Partition:
+    return make_partition(settings.data.labels, dataset, settings.data.label_seed)
+
+
+def partition_summary(partition: Partition, dataset: DenseDataset) -> str:
+    """One line: where a partition comes from, its hash and how many labels of each task it shows."""
+    counts = partition.counts([task.name for task in dataset.tasks])
+    shown = ", ".join(f"{task} {count}" for task, count in counts.items())
+    return f"labels: {partition.source} [{partition.digest()}]: {shown} of {len(dataset)} images"
+
+
+def config_text(settings: Settings, tasks: Sequence[Task]) -> str:
+    """`config.yaml` of a run."""
+    head = "# Settings of this run, in the words of `diffusionmtl train --help`, and its task set.\n"
+    return head + yaml.safe_dump(describe_run(settings, tasks), sort_keys=False, allow_unicode=True)
+
+
+def resumed_settings(run: RunFolder) -> Settings:
+    """The settings that a run was started with.
+
+    Raises:
+        UserError: there is no run.
+    """
+    if not run.config.is_file():
+        raise UserError(f"--resume: {run.root} holds no run (no config.yaml); start one without --resume")
+    return restore_run(read_yaml(run.config), str(run.config))[0]
