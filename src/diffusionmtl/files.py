@@ -48,6 +48,8 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         UserError: as `read_image`, as far as the header tells.
     """
     with _opened(path, max_pixels) as picture:
+        if picture.format == "TIFF":  # Pillow turns it itself, some versions when opening and some when loading
+            picture.load()
         width, height = picture.size
         turned = picture.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
         return (width, height) if turned else (height, width)

@@ -29,8 +29,14 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """TensorBoard events and `metrics.csv`."""
+        """TensorBoard events and `metrics.csv`; `metrics-001.csv` and so on from before the run was resumed."""
         return self.root / "log"
+
+    def set_log_aside(self) -> None:
+        """Rename `metrics.csv` to `metrics-001.csv` and so on, because Lightning deletes the log of a run it resumes."""
+        current = self.log / "metrics.csv"
+        if current.is_file():
+            current.rename(self.log / f"metrics-{len(list(self.log.glob('metrics-*.csv'))) + 1:03}.csv")
 
     @property
     def metrics(self) -> Path:

@@ -1,13 +1,19 @@
 """`diffusionmtl data ...`: look at, split and draw data."""
 
+import json
 from pathlib import Path
 
 from diffusionmtl.build import build_dataset
-from diffusionmtl.commands.output import progress_bar
+from diffusionmtl.commands.output import claim_folder, progress_bar
 from diffusionmtl.commands.train import partition_summary
 from diffusionmtl.config import DataSettings
+from diffusionmtl.data.folder import FolderDataset, dataset_splits
+from diffusionmtl.data.inspect import inspect
 from diffusionmtl.data.partition import make_partition
+from diffusionmtl.data.rooms.dataset import RoomsDataset, export_rooms
+from diffusionmtl.data.sheet import contact_sheet
 from diffusionmtl.errors import UserError
+from diffusionmtl.files import write_bytes_atomically
 
 SAMPLED_FILES = 200
 SHEET_IMAGES = 12

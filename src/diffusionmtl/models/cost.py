@@ -2,7 +2,7 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -84,9 +84,8 @@ class Cost:
             figures = f"{part.parameters:>12,}  {part.gmac:>9.3f}  {part.saved_bytes / 2**20:>7.1f} MiB"
             lines.append(f"{part.name:<{width}}  {figures}")
         height, wide = self.size
-        return "\n".join(
-            [*lines, f"per image of {height} x {wide}, every task predicted; maps are kept in training only"]
-        )
+        note = f"per image of {height} x {wide}, every task predicted; maps are kept in training only"
+        return "\n".join([*lines, note])
 
 
 def network_cost(network: Network, size: tuple[int, int]) -> Cost:
@@ -100,7 +99,7 @@ def network_cost(network: Network, size: tuple[int, int]) -> Cost:
     for name, parameter in hollow.named_parameters():
         parameters[_part(name)] += parameter.numel()
     image = torch.empty(1, 3, *size, device="meta")
-    counter = FlopCounterMode(display=False, depth=None)
+    counter = FlopCounterMode(display=False)
     with _saved_bytes(hollow) as saved, counter:
         hollow(image, NoNoise())
     flops = _own_flops(hollow, counter)
@@ -152,11 +151,16 @@ def _saved_bytes(network: Network) -> Iterator[dict[str, int]]:
             found[running[-1]] += storage.nbytes()
         return tensor
 
+    def enter(part: str) -> Callable[..., None]:
+        return lambda *_given: running.append(part)
+
+    def leave(*_given: object) -> None:
+        running.pop()
+
     hooks = []
     for name, module in network.named_modules():
         if _part(name) != REST:
-            hooks.append(module.register_forward_pre_hook(lambda *_given, part=_part(name): running.append(part)))
-            hooks.append(module.register_forward_hook(lambda *_given: running.pop() and None))
+            hooks += [module.register_forward_pre_hook(enter(_part(name))), module.register_forward_hook(leave)]
     try:
         with saved_tensors_hooks(pack, lambda tensor: tensor):
             yield found

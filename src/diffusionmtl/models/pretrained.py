@@ -22,7 +22,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: missing, damaged, or holding more than tensors and plain containers.
     """
-    loaded: Mapping[str, Any] = _read_safetensors(path)[0] if path.suffix == ".safetensors" else read_plain_checkpoint(path)
+    loaded: Mapping[str, Any] = (
+        _read_safetensors(path)[0] if path.suffix == ".safetensors" else read_plain_checkpoint(path)
+    )
     for key in ("state_dict", "model"):
         if isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]

@@ -58,7 +58,7 @@ def _example(
 ) -> Example:
     name = dataset.names[index]
     image = dataset.image(index)
-    labels = evaluation_labels(dataset, index)
+    labels = _labels(predictor, dataset, index)
     seen = frozenset[str]() if partition is None else partition.visible.get(name, frozenset())
     prediction = predictor(image, samples, seed)
     rivals = {label: other(image, 1, seed) for label, other in others.items()}
@@ -70,6 +70,13 @@ def _example(
     ]
     where = UNSEEN_IMAGE if partition is None else TRAINING_IMAGE
     return Example(name, where, _pixels(prediction), tuple(panels))
+
+
+def _labels(predictor: Predictor, dataset: DenseDataset, index: int) -> dict[str, TaskLabels]:
+    """The image's annotations of those of the network's tasks that mean the same in the data set."""
+    known = {(task.name, task.kind, task.channels) for task in predictor.network.tasks}
+    same = {task.name for task in dataset.tasks if (task.name, task.kind, task.channels) in known}
+    return {name: labels for name, labels in evaluation_labels(dataset, index).items() if name in same}
 
 
 def _pixels(prediction: Prediction) -> np.ndarray:
