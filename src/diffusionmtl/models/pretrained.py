@@ -4,7 +4,7 @@ import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,9 +22,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: missing, damaged, or holding more than tensors and plain containers.
     """
-    loaded: Mapping[str, Any] = (
-        _read_safetensors(path)[0] if path.suffix == ".safetensors" else read_plain_checkpoint(path)
-    )
+    loaded: Any = _read_safetensors(path)[0] if path.suffix == ".safetensors" else read_plain_checkpoint(path)
     for key in ("state_dict", "model"):
         if isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
