@@ -101,6 +101,31 @@ def test_together_as_one_pair_at_a_time(method, form, mask):
 
 @methods
 @forms
+@settings(max_examples=4)
+@given(mask=masks)
+def test_a_task_without_a_label_may_be_asked_for_no_image(method, form, mask):
+    """Then its weights get a gradient of zero instead of none, and nothing else changes."""
+    network, rows = shared(method, form).train(), rows_of(mask)
+    everyone = {task: rows.get(task, torch.zeros(0, dtype=torch.int64)) for task in NAMES}
+    some, output = network(images(), noise(), rows).final, network(images(), noise(), everyone).final
+    for task in NAMES:
+        assert_close(output[task], some[task]) if task in rows else assert_empty(output[task])
+    if not rows:
+        return
+    expected = gradients(network, score(some))
+    for name, gradient in gradients(network, score(output)).items():
+        if gradient is not None and expected[name] is None:
+            assert torch.equal(gradient, torch.zeros_like(gradient)), name
+        elif gradient is not None:
+            assert_close(gradient, expected[name])
+
+
+def assert_empty(output: Tensor) -> None:
+    assert output.numel() == 0
+
+
+@methods
+@forms
 @settings(max_examples=8)
 @given(chosen=st.lists(st.integers(0, 3), min_size=1, max_size=5))
 def test_a_prediction_does_not_depend_on_its_batch(method, form, chosen):

@@ -22,6 +22,7 @@ from diffusionmtl.models.published import (
     published_settings,
     published_tasks,
     read_published,
+    tasks_in_words,
 )
 from diffusionmtl.tasks import Boundary, SemanticSegmentation
 from diffusionmtl.tasks.published import pascal_context_tasks, published_task
@@ -164,7 +165,7 @@ def test_not_a_published_checkpoint(tmp_path):
 def test_an_unknown_task_needs_a_word(tmp_path, model):
     renamed = {key.replace(".edge.", ".lanes."): value for key, value in model.items()}
     torch.save(renamed, tmp_path / "model.pth")
-    with pytest.raises(UserError, match="task 'lanes' with 1 output channels is; say so with --tasks"):
+    with pytest.raises(UserError, match="task 'lanes' with 1 output channels is; say so with --tasks lanes=KIND"):
         loaded(tmp_path / "model.pth")
     network = loaded(tmp_path / "model.pth", [Boundary("lanes")])
     assert network.tasks[1] == Boundary("lanes")
@@ -172,6 +173,18 @@ def test_an_unknown_task_needs_a_word(tmp_path, model):
         loaded(tmp_path / "model.pth", [SemanticSegmentation("lanes", ("a", "b"))])
     with pytest.raises(UserError, match="has no task 'depth'"):
         published_tasks(read_published(tmp_path / "model.pth"), [Boundary("depth")])
+
+
+def test_tasks_in_words(tmp_path, model):
+    renamed = {key.replace(".edge.", ".lanes."): value for key, value in model.items()}
+    torch.save(renamed, tmp_path / "model.pth")
+    checkpoint = read_published(tmp_path / "model.pth")
+    assert tasks_in_words(checkpoint, ["lanes=boundary"]) == (Boundary("lanes"),)
+    (semseg,) = tasks_in_words(checkpoint, ["semseg=segmentation"])
+    assert semseg.channels == 5
+    for word, complaint in {"lanes": "NAME=KIND", "x=depth": "one of semseg, lanes", "lanes=lines": "kind"}.items():
+        with pytest.raises(UserError, match=complaint):
+            tasks_in_words(checkpoint, [word])
 
 
 def test_order_of_tasks(tmp_path, model):

@@ -124,11 +124,11 @@ def batch(scheme, conformance_dir) -> Scheme:
         at = torch.from_numpy(np.flatnonzero(column))
         truth = torch.from_numpy(arrays[f"{scheme['case']}/gt/{task.name}"])
         labels[task.name] = labels_of(task, truth[at], at, torch.float32)
-        if len(at):
-            given = [arrays[f"{scheme['case']}/preds/s{i}/{task.name}"] for i in at.tolist()]
-            before = torch.from_numpy(arrays[f"{scheme['case']}/inter_preds/{task.name}"])[at]
-            final[task.name] = torch.from_numpy(np.concatenate(given)).requires_grad_()
-            initial[task.name], rows[task.name] = before.requires_grad_(), at
+        given = [arrays[f"{scheme['case']}/preds/s{i}/{task.name}"] for i in at.tolist()]
+        before = torch.from_numpy(arrays[f"{scheme['case']}/inter_preds/{task.name}"])[at]
+        after = torch.from_numpy(np.concatenate(given)) if given else torch.empty_like(before)
+        final[task.name], initial[task.name] = after.requires_grad_(), before.requires_grad_()
+        rows[task.name] = at
     size = tuple(arrays[f"{scheme['case']}/gt/semseg"].shape[-2:])
     output = NetworkOutput(final, initial, rows, Canvas(size=size, padded=size))
     image = torch.zeros(len(mask), 3, *size, dtype=torch.uint8)

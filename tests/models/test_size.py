@@ -120,7 +120,7 @@ def test_memory_grows_with_the_batch_and_the_picture():
 
 def test_the_table_has_a_line_for_every_part():
     cost = network_cost(paper_network("feature"), PAPER_SIZE)
-    lines = cost.table().splitlines()
+    lines = str(cost).splitlines()
     assert len(lines) == len(cost.parts) + 3
     assert lines[1].split() == ["backbone", "11,176,512", "9.475", "110.5", "MiB"]
     assert lines[-2].split()[:3] == ["total", "132,913,284", "675.309"]

@@ -64,7 +64,7 @@ class CrossAttention(nn.Module):
         """What each query token gathers from the context."""
         b, n, d = query.shape
         q = self.q(query).view(b, n, self.heads, d // self.heads).transpose(1, 2)
-        kv = self.kv(context).view(b, -1, 2, self.heads, d // self.heads)
+        kv = self.kv(context).unflatten(-1, (2, self.heads, d // self.heads))
         k, v = kv.permute(2, 0, 3, 1, 4)  # (b, heads, m, d / heads) each
         gathered = F.scaled_dot_product_attention(q, k, v)
         return self.proj(gathered.transpose(1, 2).reshape(b, n, d))

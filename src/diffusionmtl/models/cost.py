@@ -76,8 +76,8 @@ class Cost:
         """
         return 4 * 4 * self.total.parameters + batch * self.total.saved_bytes
 
-    def table(self) -> str:
-        """As text, one part a line."""
+    def __str__(self) -> str:
+        """A table, one part a line."""
         width = max(len(part.name) for part in (*self.parts, self.total))
         lines = [f"{'part':<{width}}  {'parameters':>12}  {'GMAC':>9}  {'maps kept':>11}"]
         for part in (*self.parts, self.total):

@@ -18,7 +18,7 @@ from diffusionmtl.diffusion import Schedule
 from diffusionmtl.errors import UserError
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.pretrained import read_plain_checkpoint, read_tensors
-from diffusionmtl.tasks import Task
+from diffusionmtl.tasks import SemanticSegmentation, Task, task_from_settings
 from diffusionmtl.tasks.published import PUBLISHED_ORDER, published_task
 
 # Published names on the left, ours on the right; <task> is one word, <rest> is whatever follows.
@@ -125,9 +125,29 @@ def published_tasks(checkpoint: PublishedCheckpoint, given: Sequence[Task] = ())
         if task is None or task.channels != channels[name]:
             raise UserError(
                 f"{checkpoint.path}: cannot tell what task '{name}' with {channels[name]} output channels is; "
-                "say so with --tasks"
+                f"say so with --tasks {name}=KIND"
             )
         tasks.append(task)
+    return tuple(tasks)
+
+
+def tasks_in_words(checkpoint: PublishedCheckpoint, words: Sequence[str]) -> tuple[Task, ...]:
+    """Tasks of a checkpoint as the command line names them, `lanes=boundary` for instance; classes get numbers.
+
+    Raises:
+        UserError: not NAME=KIND, or no such task or kind.
+    """
+    channels = _task_channels(checkpoint)
+    tasks = []
+    for word in words:
+        name, _, kind = word.partition("=")
+        where = f"--tasks {word}"
+        if name not in channels or not kind:
+            raise UserError(f"{where}: write NAME=KIND, NAME one of {', '.join(channels)}")
+        settings: dict[str, object] = {"kind": kind}
+        if kind == SemanticSegmentation.kind:
+            settings["classes"] = [f"class {index}" for index in range(channels[name])]
+        tasks.append(task_from_settings(name, settings, where))
     return tuple(tasks)
 
 
