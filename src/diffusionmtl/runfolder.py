@@ -33,7 +33,7 @@ class RunFolder:
         return self.root / "log"
 
     def set_log_aside(self) -> None:
-        """Rename `metrics.csv` to `metrics-001.csv` and so on, because Lightning deletes the log of a run it resumes."""
+        """Rename `metrics.csv` to `metrics-001.csv` and so on, since Lightning deletes the log of a run it resumes."""
         current = self.log / "metrics.csv"
         if current.is_file():
             current.rename(self.log / f"metrics-{len(list(self.log.glob('metrics-*.csv'))) + 1:03}.csv")

@@ -8,8 +8,8 @@ from html import escape
 from diffusionmtl.report.content import Curve, Series
 
 HUES = 4
-_WIDTH, _HEIGHT = 380, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 12, 34
+_WIDTH, _HEIGHT = 380.0, 230.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 12.0, 34.0
 _MOST_POINTS = 240
 _NOISY = 60
 _LOG_RATIO = 30.0
@@ -35,7 +35,7 @@ def diagram(curve: Curve) -> str:
     parts += [_path("raw", line, across, up) for line, mean in zip(raw, means, strict=True) if mean is not line]
     parts += [_path("line", line, across, up) for line in means]
     summary = escape(f"{curve.name}: " + "; ".join(_said(label, line) for label, line in series.items()))
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{summary}">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{summary}">{"".join(parts)}</svg>'
 
 
 def thinned(series: Series) -> Series:
@@ -97,14 +97,14 @@ def _grid(across: Axis, up: Axis) -> str:
     floor = _HEIGHT - _BOTTOM
     parts = []
     for tick in up.ticks:
-        parts.append(f'<path class="grid" d="M{_LEFT} {up(tick):.1f}H{_WIDTH - _RIGHT}"/>')
-        parts.append(f'<text x="{_LEFT - 7}" y="{up(tick) + 4:.1f}" text-anchor="end">{_tick_text(tick)}</text>')
+        parts.append(f'<path class="grid" d="M{_LEFT:g} {up(tick):.1f}H{_WIDTH - _RIGHT:g}"/>')
+        parts.append(f'<text x="{_LEFT - 7:g}" y="{up(tick) + 4:.1f}" text-anchor="end">{_tick_text(tick)}</text>')
     for tick in across.ticks:
         x = across(tick)
         anchor = "end" if x > _WIDTH - _RIGHT - 10 else "middle"
-        parts.append(f'<path class="axis" d="M{x:.1f} {floor}v4"/>')
-        parts.append(f'<text x="{x:.1f}" y="{floor + 17}" text-anchor="{anchor}">{_tick_text(tick)}</text>')
-    parts.append(f'<path class="axis" d="M{_LEFT} {floor}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<path class="axis" d="M{x:.1f} {floor:g}v4"/>')
+        parts.append(f'<text x="{x:.1f}" y="{floor + 17:g}" text-anchor="{anchor}">{_tick_text(tick)}</text>')
+    parts.append(f'<path class="axis" d="M{_LEFT:g} {floor:g}H{_WIDTH - _RIGHT:g}"/>')
     return "".join(parts)
 
 

@@ -42,6 +42,8 @@ def fit(
         UserError: the checkpoint does not fit, or the loss is no longer a number.
     """
     module = TrainingModule(network, settings.train, len(data.train))
+    if resume:
+        folder.set_log_aside()
     with warnings.catch_warnings(), _quiet_lightning():
         _ignore_advice()
         trainer = _trainer(settings, folder, describe_run(settings, data.tasks), bool(data.dev), progress)
