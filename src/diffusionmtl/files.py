@@ -37,7 +37,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         picture.load()
         upright = ImageOps.exif_transpose(picture)
         if upright.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-            return np.repeat(_wide_grey_to_uint8(np.asarray(upright))[..., None], 3, axis=2)
+            return np.repeat(_wide_grey_to_uint8(_native(np.asarray(upright)))[..., None], 3, axis=2)
         return np.asarray(upright.convert("RGB"))
 
 
@@ -69,7 +69,7 @@ def read_label_picture(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             raise UserError(f"{path}: a JPEG cannot hold labels, its numbers are approximate; save it as PNG")
         picture.load()
         plain = {"1": "L", "LA": "L", "RGBA": "RGB", "PA": "P"}.get(picture.mode, picture.mode)
-        return np.asarray(picture if plain == picture.mode else picture.convert(plain))
+        return _native(np.asarray(picture if plain == picture.mode else picture.convert(plain)))
 
 
 def read_array(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -91,12 +91,14 @@ def read_array(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             left = os.fstat(stream.fileno()).st_size - stream.tell()
             if dtype.hasobject or dtype.kind not in "biuf":
                 raise UserError(f"{path}: holds {dtype}, not plain numbers; save it with a numeric dtype")
+            if size == 0:
+                raise UserError(f"{path}: holds no numbers (shape {shape}); replace or remove it")
             if size > limit:
                 raise UserError(f"{path}: {shape} is larger than the limit of {max_pixels:,} pixels")
             if size > left:
                 raise UserError(f"{path}: truncated, its header promises {size:,} bytes and {left:,} are there")
             stream.seek(0)
-            return np.load(stream, allow_pickle=False)
+            return _native(np.load(stream, allow_pickle=False))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, OverflowError, MemoryError, RecursionError) as error:
@@ -167,6 +169,11 @@ def _open_header(path: Path) -> Image.Image:
             return Image.open(path, formats=("JPEG", "PNG", "WEBP", "TIFF"))
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The same numbers in this machine's byte order, which torch needs and comparisons of dtypes expect."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:

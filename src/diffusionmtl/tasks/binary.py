@@ -23,15 +23,16 @@ def read_binary(path: Path, ignore: int | None) -> tuple[Bool[Tensor, "1 h w"], 
     Raises:
         UserError: the file is unreadable or has more than one number per pixel that differ.
     """
-    raw = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
+    is_picture = path.suffix.lower() != ".npy"
+    raw = files.read_label_picture(path) if is_picture else files.read_array(path)
     if raw.ndim == 3 and (raw == raw[..., :1]).all():
         raw = raw[..., 0]
-    if raw.ndim != 2:
+    if raw.ndim != 2 or raw.dtype.kind not in "bui":
         raise UserError(
-            f"{path}: a yes-or-no label needs one number per pixel, found shape {'x'.join(map(str, raw.shape))}; "
-            "save an 8-bit grey PNG with values >= 128 for yes"
+            f"{path}: a yes-or-no label needs one whole number per pixel, found {raw.dtype} of shape "
+            f"{'x'.join(map(str, raw.shape))}; save an 8-bit grey PNG with values >= 128 for yes"
         )
-    if raw.dtype == np.uint16:
+    if is_picture and raw.dtype != np.uint8:
         raw = raw >> 8
     yes = raw if raw.dtype == bool else raw >= THRESHOLD
     valid = np.ones(raw.shape, dtype=bool) if ignore is None else raw != ignore

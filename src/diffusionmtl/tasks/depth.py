@@ -93,7 +93,8 @@ class Depth(Task):
                 f"{path}: depth needs one number per pixel, found shape {'x'.join(map(str, raw.shape))}; "
                 "save a 16-bit grey PNG or a .npy [H W] in metres"
             )
-        metres = raw.astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is infinity, and that is unknown
+            metres = raw.astype(np.float32)
         if raw.dtype.kind in "iu" and path.suffix.lower() != ".npy":
             metres *= self.scale
         valid = np.isfinite(metres) & (metres > 0)

@@ -95,14 +95,15 @@ class SurfaceNormals(Task):
                 f"{path}: normals need three numbers per pixel, found shape {'x'.join(map(str, raw.shape))}; "
                 "save an RGB PNG or a .npy [H W 3]"
             )
-        vectors = raw.astype(np.float32)
         unknown = np.zeros(raw.shape[:2], dtype=bool)
-        if raw.dtype.kind in "iu":
-            unknown = ~raw.any(axis=2)
-            vectors = vectors / np.float32(np.iinfo(raw.dtype).max) * 2 - 1
-        length = np.sqrt((np.nan_to_num(vectors) ** 2).sum(axis=2))
-        valid = np.isfinite(vectors).all(axis=2) & (length >= 0.5) & ~unknown
-        unit = np.where(valid[..., None], vectors / np.maximum(length, 1e-6)[..., None], 0).astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large is infinite, and that is unknown
+            vectors = raw.astype(np.float32)
+            if raw.dtype.kind == "u":  # signed numbers are components already
+                unknown = ~raw.any(axis=2)
+                vectors = vectors / np.float32(np.iinfo(raw.dtype).max) * 2 - 1
+            length = np.sqrt((np.nan_to_num(vectors) ** 2).sum(axis=2))
+        valid = np.isfinite(vectors).all(axis=2) & np.isfinite(length) & (length >= 0.5) & ~unknown
+        unit = np.where(valid[..., None], vectors, 0) / np.where(valid, length, 1)[..., None]
         label = torch.from_numpy(self._turn(unit)).permute(2, 0, 1).contiguous()
         return label.as_subclass(NormalMap), torch.from_numpy(valid)[None].as_subclass(ValidMap)
 
