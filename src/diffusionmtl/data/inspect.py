@@ -265,12 +265,16 @@ def _values(split: SplitFindings) -> list[str]:
     for task in split.tasks:
         if task.unit in _SHARES:
             ordered = sorted(task.figures.items(), key=lambda item: -item[1])
-            said = ", ".join(f"{name} {100 * share:.2g}%" for name, share in ordered)
+            said = ", ".join(f"{name} {_percent(share)}" for name, share in ordered)
         else:
             said = ", ".join(f"{name} {value:.4g}" for name, value in task.figures.items())
             said = f"{said} ({task.unit})" if said else ""
-        rows.append([task.name, task.kind, str(task.read), f"{100 * task.known:.0f}%", said or "nothing"])
+        rows.append([task.name, task.kind, str(task.read), _percent(task.known), said or "nothing"])
     return _table(rows)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
