@@ -56,19 +56,20 @@ def test_joined_data_sets_can_be_joined():
     assert joined.names == ("a+b/a/0", "a+b/b/0", "c/0")
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (Depth("semseg"), "kind: segmentation and depth"),
-        (SemanticSegmentation("semseg", classes=("a", "c")), r"classes: \[a, b\] and \[a, c\]"),
-        (SemanticSegmentation("semseg", classes=("a", "b"), ignore=9), "ignore: 255 and 9"),
-        (SemanticSegmentation("semseg", classes=("a", "b"), weight=2.0), "weight: 1.0 and 2.0"),
-    ],
-)
-def test_one_name_must_mean_one_thing(other, message):
-    with pytest.raises(UserError, match=rf"'semseg' .* 'one' and 'two' \({message}\).*rename the task") as caught:
-        JoinedDataset([Constant("one", (SEMSEG,)), Constant("two", (other,))])
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("other", [Depth("semseg"), SemanticSegmentation("semseg", classes=("a", "c"))])
+def test_a_name_that_means_two_things_becomes_two_tasks(other):
+    joined = JoinedDataset([Constant("one", (SEMSEG,)), Constant("two (b)", (other, Depth("depth")), value=100)])
+    assert [task.name for task in joined.tasks] == ["semseg_one", "semseg_two_b_", "depth"]
+    assert joined.tasks[1].meaning() == other.meaning()
+    assert joined.annotated(0) == {"semseg_one"}
+    assert joined.annotated(2) == {"semseg_two_b_", "depth"}
+    assert float(joined.label(3, "semseg_two_b_")[0].max()) == 101
+
+
+@pytest.mark.parametrize("other", [SemanticSegmentation("semseg", classes=("a", "b"), ignore=9, weight=2.0)])
+def test_files_may_be_written_differently(other):
+    joined = JoinedDataset([Constant("one", (SEMSEG,)), Constant("two", (other,))])
+    assert joined.tasks == (SEMSEG,)
 
 
 def test_namesakes_are_told_apart_by_the_folder_above(tmp_path):

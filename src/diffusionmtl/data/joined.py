@@ -1,8 +1,10 @@
 """Several data sets as one: all their tasks, each image labelled where its own data set labels it."""
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -11,7 +13,6 @@ from torch import Tensor
 
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.checks import check_tasks_labelled
-from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Task
 
@@ -19,38 +20,43 @@ from diffusionmtl.tasks import Task
 class JoinedDataset(DenseDataset):
     """The union of data sets. Image names get the name of their data set in front: `people/0001`.
 
-    Tasks of one name are one task and must have equal settings.
+    Tasks of one name are one task where they mean the same. Where they do not (two segmentations with other classes),
+    each becomes a task of its own, named after its data set too: `semseg_people`, `semseg_streets`.
 
     Attributes:
         parts: the data sets, in order.
     """
 
     def __init__(self, parts: Sequence[DenseDataset]) -> None:
-        """Join `parts`.
-
-        Raises:
-            UserError: two of them mean different things by one task name.
-        """
         if not parts:
             raise ValueError("nothing to join")
         self.parts = tuple(parts)
         prefixes = _unique_names(self.parts)
         self.name = "+".join(prefixes)
-        self.tasks = _united_tasks(self.parts, prefixes)
+        self._words = _task_names(self.parts, prefixes)
+        united: dict[str, Task] = {}
+        for part, words in zip(self.parts, self._words, strict=True):
+            for task in part.tasks:
+                united.setdefault(words[task.name], replace(task, name=words[task.name]))
+        self.tasks = tuple(united.values())
         self.names = tuple(f"{p}/{name}" for p, part in zip(prefixes, self.parts, strict=True) for name in part.names)
         self._ends = list(accumulate(len(part) for part in self.parts))
 
     def located(self, index: int) -> tuple[DenseDataset, int]:
         """The data set that an image comes from, and its index there."""
+        at, i = self._place(index)
+        return self.parts[at], i
+
+    def _place(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):
             raise IndexError(index)
         at = bisect_right(self._ends, index)
-        return self.parts[at], index - (self._ends[at - 1] if at else 0)
+        return at, index - (self._ends[at - 1] if at else 0)
 
     def annotated(self, index: int) -> frozenset[str]:
         """What its own data set says."""
-        part, i = self.located(index)
-        return part.annotated(i)
+        at, i = self._place(index)
+        return frozenset(self._words[at][task] for task in self.parts[at].annotated(i))
 
     def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
         """The image, from its own data set."""
@@ -59,8 +65,9 @@ class JoinedDataset(DenseDataset):
 
     def label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
         """The label, from its own data set."""
-        part, i = self.located(index)
-        return part.label(i, task)
+        at, i = self._place(index)
+        own = {joined: word for word, joined in self._words[at].items()}
+        return self.parts[at].label(i, own[task])
 
     def check_tasks_labelled(self) -> None:
         """Refuse a task of which no image of any part has a label.
@@ -71,31 +78,24 @@ class JoinedDataset(DenseDataset):
         check_tasks_labelled(self)
 
 
-def _united_tasks(parts: Sequence[DenseDataset], prefixes: Sequence[str]) -> tuple[Task, ...]:
-    united: dict[str, tuple[Task, str]] = {}
-    for part, prefix in zip(parts, prefixes, strict=True):
+def _task_names(parts: Sequence[DenseDataset], prefixes: Sequence[str]) -> list[dict[str, str]]:
+    """Per part, what its tasks are called in the union."""
+    meanings: dict[str, set[tuple[object, ...]]] = {}
+    for part in parts:
         for task in part.tasks:
-            first, where = united.setdefault(task.name, (task, prefix))
-            if first != task:
-                raise UserError(
-                    f"task '{task.name}' means different things in data sets '{where}' and '{prefix}' "
-                    f"({_difference(first, task)}); make the two dataset.yaml equal, or rename the task and its "
-                    "folders in one of them"
-                )
-    return tuple(task for task, _ in united.values())
+            meanings.setdefault(task.name, set()).add(task.meaning())
+    return [
+        {
+            task.name: task.name if len(meanings[task.name]) == 1 else qualified_name(task.name, prefix)
+            for task in part.tasks
+        }
+        for part, prefix in zip(parts, prefixes, strict=True)
+    ]
 
 
-def _difference(one: Task, other: Task) -> str:
-    mine, theirs = one.settings(), other.settings()
-    if mine["kind"] != theirs["kind"]:
-        return f"kind: {mine['kind']} and {theirs['kind']}"
-    key = next(k for k in [*mine, *theirs] if mine.get(k) != theirs.get(k))
-    return f"{key}: {_short(getattr(one, key))} and {_short(getattr(other, key))}"
-
-
-def _short(value: object) -> str:
-    text = f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+def qualified_name(task: str, dataset: str) -> str:
+    """What a task is called where another data set means something else by its name; a safe folder name."""
+    return f"{task}_{re.sub(r'[^A-Za-z0-9-]+', '_', dataset)}"
 
 
 def _unique_names(parts: Sequence[DenseDataset]) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.evaluation import evaluation_batches, evaluation_labels
+from diffusionmtl.data.joined import qualified_name
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.predictor import Estimates, Predictor
 from diffusionmtl.tasks import Meter, Task
@@ -65,15 +66,15 @@ def evaluate(
                 for name, labels in evaluation_labels(dataset, index).items():
                     if name in shared:
                         counts[name] += 1
-                        _add(final[name], initial[name], found[name], row, labels)
+                        _add(final[name], initial[name], found[shared[name].name], row, labels)
         done += len(batch.indices)
         if progress is not None:
             progress(done, len(chosen))
     refined = predictor.network.refiner is not None
     return Scores(
-        images=counts,
-        final={name: meter.compute() for name, meter in final.items() if counts[name]},
-        initial={name: meter.compute() for name, meter in initial.items() if counts[name] and refined},
+        images={shared[name].name: count for name, count in counts.items()},
+        final={shared[name].name: meter.compute() for name, meter in final.items() if counts[name]},
+        initial={shared[name].name: meter.compute() for name, meter in initial.items() if counts[name] and refined},
     )
 
 
@@ -84,21 +85,23 @@ def _add(final: Meter, initial: Meter, found: Estimates, row: int, labels: TaskL
 
 
 def _shared_tasks(predictor: Predictor, dataset: DenseDataset) -> dict[str, Task]:
-    there = {task.name: task for task in dataset.tasks}
+    """By the data set's word for it, every task of the network that the data set has."""
     shared: dict[str, Task] = {}
-    for task in predictor.network.tasks:
-        other = there.get(task.name)
-        if other is None:
+    learnt = {task.name: task for task in predictor.network.tasks}
+    for other in dataset.tasks:
+        # A network trained on joined data sets may call this task after its data set too.
+        task = learnt.get(other.name) or learnt.get(qualified_name(other.name, dataset.name))
+        if task is None:
             continue
-        if other.channels != task.channels or other.kind != task.kind:
+        if task.meaning() != other.meaning():
             raise UserError(
-                f"data set '{dataset.name}': task '{task.name}' is {other.kind} with {other.channels} channels, "
+                f"data set '{dataset.name}': task '{other.name}' is {other.kind} with {other.channels} channels, "
                 f"but the network learnt {task.kind} with {task.channels}; evaluate on data of the same task set"
             )
-        shared[task.name] = task
+        shared[other.name] = task
     if not shared:
         raise UserError(
-            f"data set '{dataset.name}' has tasks {', '.join(there)}, the network "
-            f"{', '.join(t.name for t in predictor.network.tasks)}: none in common"
+            f"data set '{dataset.name}' has tasks {', '.join(task.name for task in dataset.tasks)}, the network "
+            f"{', '.join(learnt)}: none in common"
         )
     return shared

@@ -70,6 +70,13 @@ class Task(ABC):
         """What the numbers of a label [label_channels H W] are: float32 unless a kind says otherwise."""
         return torch.float32
 
+    def meaning(self) -> tuple[object, ...]:
+        """What a network learns by this task, apart from its name and from how its files are written.
+
+        Tasks of equal meaning can be learnt and scored as one.
+        """
+        return (self.kind, self.channels)
+
     @abstractmethod
     def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
         """Read and check a label file: the label [C H W] and where it means something [1 H W].

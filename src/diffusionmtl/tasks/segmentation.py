@@ -90,6 +90,10 @@ class SemanticSegmentation(Task):
         """Class indices, in as few bytes as the classes allow."""
         return torch.uint8 if self.channels <= 256 else torch.int32
 
+    def meaning(self) -> tuple[object, ...]:
+        """The classes, in their order."""
+        return (self.kind, self.classes)
+
     def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
         """Class indices uint8 (int32 beyond 256 classes) [1 H W]."""
         index = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
