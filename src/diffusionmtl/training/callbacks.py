@@ -1,18 +1,22 @@
-"""What happens beside the optimisation: stopping when asked, keeping weights, refusing to go on with broken numbers."""
+"""What happens beside the optimisation: the log, stopping when asked, refusing to go on with broken numbers."""
 
 import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.models.pretrained import save_network
 from diffusionmtl.runfolder import LAST_CHECKPOINT
-from diffusionmtl.training.module import TrainingModule
 
+LOG_EVERY = 10
 LOOK_EVERY = 10
 
 
@@ -33,25 +37,36 @@ class StopWhenAsked(Callback):
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+        """Listen; only the main thread may."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        print("\nstopping after this step; once more ends at once", file=sys.stderr)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop if asked to.
+        """Stop if asked to, unless this was the last step of an epoch: resumed there, Lightning would not validate.
 
         Raises:
             Stopped: asking Lightning to stop instead would make it end the epoch as if it were complete.
         """
-        if self.asked:
+        if self.asked and not trainer.is_last_batch:
             trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
+            raise Stopped
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop between two epochs, where a checkpoint has just been written.
+
+        Raises:
+            Stopped: likewise.
+        """
+        if self.asked:
             raise Stopped
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,55 +83,64 @@ class StopWhenAsked(Callback):
         self._before.clear()
 
 
-class KeepNetwork(Callback):
-    """After every epoch writes the checkpoint to resume from, the last weights, and the best ones by held-out loss.
-
-    Attributes:
-        description: plain data that goes into every weights file, enough to build the network again.
-    """
-
-    def __init__(self, folder: Path, description: dict[str, Any]) -> None:
-        self.folder = folder
-        self.description = description
-        self.best = float("inf")
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best loss so far."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The best loss so far."""
-        self.best = state_dict["best"]
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write."""
-        if not isinstance(pl_module, TrainingModule) or not trainer.is_global_zero:
-            return
-        dev = trainer.callback_metrics.get("dev/total")
-        progress = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
-        description = {**self.description, "progress": progress}
-        if dev is not None and float(dev) < self.best:
-            self.best = float(dev)
-            save_network(pl_module.network, self.folder / "best.safetensors", description)
-        save_network(pl_module.network, self.folder / "last.safetensors", description)
-
-
-class RefuseNonFinite(Callback):
-    """Ends the run when the loss is no longer a number; the checkpoint of the epoch before stays."""
+class LogSteps(Callback):
+    """Writes the losses of every tenth step to the loggers: of that step alone, so that a resumed run logs the same."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look every so often only: reading the loss makes the host wait for the device."""
-        if trainer.global_step % LOOK_EVERY or not isinstance(outputs, dict):
+        """Every so often only: reading a loss makes the host wait for the device."""
+        if trainer.global_step % LOG_EVERY:
             return
-        if not bool(torch.isfinite(outputs["loss"])):
-            parts = [
-                name.removeprefix("train/final/")
-                for name, value in trainer.callback_metrics.items()
-                if name.startswith("train/") and not bool(torch.isfinite(value))
-            ]
-            raise UserError(
-                f"step {trainer.global_step}: the loss is not finite (task {', '.join(parts) or 'unknown'}; images "
-                f"{', '.join(batch.names[:4])}...); lower --lr or --clip, then continue with --resume"
-            )
+        losses = {f"train/{name}": float(value) for name, value in outputs["means"].items()}
+        losses |= {"train/total": float(outputs["loss"]), "epoch": trainer.current_epoch}
+        for logger in trainer.loggers:
+            logger.log_metrics(losses, step=trainer.global_step - 1)
+            logger.save()
+
+
+@dataclass(frozen=True)
+class _Step:
+    number: int
+    loss: Tensor
+    means: Mapping[str, Tensor]
+    names: tuple[str, ...]
+
+
+class RefuseNonFinite(Callback):
+    """Ends the run when the loss is no longer a number, before a checkpoint or weights are written after it."""
+
+    def __init__(self) -> None:
+        self._unseen: list[_Step] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look every so often and before an epoch ends.
+
+        Raises:
+            UserError: names the first step that went wrong, its tasks and images.
+        """
+        self._unseen.append(_Step(trainer.global_step, outputs["loss"], outputs["means"], batch.names))
+        if len(self._unseen) >= LOOK_EVERY or trainer.is_last_batch:
+            self._look()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Look.
+
+        Raises:
+            UserError: likewise.
+        """
+        self._look()
+
+    def _look(self) -> None:
+        steps, self._unseen = self._unseen, []
+        for step in steps:
+            if not bool(torch.isfinite(step.loss)):
+                bad = [name for name, value in step.means.items() if not bool(torch.isfinite(value))]
+                tasks = dict.fromkeys(name.split("/", 1)[1] for name in bad)
+                more = ", ..." if len(step.names) > 4 else ""
+                raise UserError(
+                    f"step {step.number}: the loss is not finite (tasks: {', '.join(tasks) or 'unknown'}; images: "
+                    f"{', '.join(step.names[:4])}{more}); look at their labels or start again with a lower --lr"
+                )

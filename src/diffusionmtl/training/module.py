@@ -5,7 +5,6 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Tensor
 
 from diffusionmtl.config import TrainSettings
 from diffusionmtl.diffusion import SeededNoise
@@ -34,12 +33,11 @@ class TrainingModule(lightning.LightningModule):
         """Batches know how to move."""
         return batch.to(device, non_blocking=True)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The objective of a batch."""
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The objective of a batch, as `loss`; beside it `means`, the mean loss per task."""
         owed = self._owed(batch, "train", self.global_step)
-        self.log_dict({f"train/{name}": value for name, value in owed.means().items()}, batch_size=len(batch.names))
-        self.log("train/total", owed.total.detach(), batch_size=len(batch.names), prog_bar=True)
-        return owed.total
+        self.log("loss", owed.total.detach(), batch_size=len(batch.names), prog_bar=True, logger=False)
+        return {"loss": owed.total, "means": owed.means()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same objective on images held out of training, always with the same noise."""

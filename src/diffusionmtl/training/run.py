@@ -1,19 +1,20 @@
 """A training run: the folder it lives in, from settings to finished weights, resumable at any time."""
 
 import logging
+import signal
 import warnings
-from datetime import timedelta
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from diffusionmtl.build import TrainingData, describe_run
 from diffusionmtl.config import Settings, TrainSettings
 from diffusionmtl.models.network import Network
 from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
-from diffusionmtl.training.callbacks import KeepNetwork, RefuseNonFinite, Stopped, StopWhenAsked
+from diffusionmtl.training.callbacks import LogSteps, RefuseNonFinite, Stopped, StopWhenAsked
+from diffusionmtl.training.keeping import AtomicCheckpoints, Average, Keep
 from diffusionmtl.training.module import TrainingModule
 
 __all__ = ["Stopped", "fit"]
@@ -46,20 +47,25 @@ def fit(
         folder.set_log_aside()
     with warnings.catch_warnings(), _quiet_lightning():
         _ignore_advice()
-        trainer = _trainer(settings, folder, describe_run(settings, data.tasks), bool(data.dev), progress)
-        trainer.fit(
-            module,
-            data.train,
-            data.dev,
-            ckpt_path=folder.checkpoints / LAST_CHECKPOINT if resume else None,
-            weights_only=True,
-        )
+        callbacks = _callbacks(network, settings.train, folder, describe_run(settings, data.tasks))
+        trainer = _trainer(settings.train, folder, callbacks, data.dev is not None, progress)
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(
+                module,
+                data.train,
+                data.dev,
+                ckpt_path=folder.checkpoints / LAST_CHECKPOINT if resume else None,
+                weights_only=True,
+            )
+        except SystemExit:  # Lightning's answer to a KeyboardInterrupt, after which it lets nobody interrupt again
+            signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt from None
 
 
 def _trainer(
-    settings: Settings, folder: RunFolder, description: dict[str, Any], dev: bool, progress: bool
+    train: TrainSettings, folder: RunFolder, callbacks: list[Callback], dev: bool, progress: bool
 ) -> lightning.Trainer:
-    train = settings.train
     return lightning.Trainer(
         max_epochs=train.epochs,
         accelerator=train.accelerator,
@@ -67,41 +73,28 @@ def _trainer(
         precision=train.precision,  # pyright: ignore[reportArgumentType]
         gradient_clip_val=train.clip or None,
         logger=[CSVLogger(folder.log, name="", version=""), TensorBoardLogger(folder.log, name="", version="")],
-        callbacks=_callbacks(train, folder, description),
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
         enable_progress_bar=progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=None if dev else 0,
-        log_every_n_steps=10,
         use_distributed_sampler=False,
     )
 
 
-def _callbacks(train: TrainSettings, folder: RunFolder, description: dict[str, Any]) -> list[Callback]:
-    every = timedelta(minutes=train.checkpoint_every) if train.checkpoint_every else None
-    checkpoints = [
-        ModelCheckpoint(folder.checkpoints, filename="last", save_top_k=1, enable_version_counter=False),
-        *([_within_epochs(folder, every)] if every else []),
-    ]
-    averaging = [EMAWeightAveraging(decay=train.ema)] if train.ema else []
-    # Averaging swaps the weights at the end of training and for validation, so it comes before those who write them.
+def _callbacks(
+    network: Network, train: TrainSettings, folder: RunFolder, description: dict[str, Any]
+) -> list[Callback]:
+    average = Average(network, train.ema) if train.ema else None
+    # Whoever writes weights or stops comes after those who change, look at and log them.
     return [
-        *averaging,
-        StopWhenAsked(folder.checkpoints),
+        *([average] if average else []),
+        LogSteps(),
         RefuseNonFinite(),
-        KeepNetwork(folder.checkpoints, description),
-        *checkpoints,
+        StopWhenAsked(folder.checkpoints),
+        Keep(folder.checkpoints, description, 60 * train.checkpoint_every, average),
     ]
-
-
-def _within_epochs(folder: RunFolder, every: timedelta) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        folder.checkpoints,
-        filename="last",
-        save_top_k=1,
-        train_time_interval=every,
-        enable_version_counter=False,
-    )
 
 
 class _quiet_lightning:
@@ -124,6 +117,8 @@ def _ignore_advice() -> None:
         ".*Checkpoint directory.*exists.*",
         ".*lr_scheduler.step.*",
         ".*smaller than the logging interval.*",
+        ".*Experiment logs directory.*",
+        ".*no `val_dataloader`.*",
         ".*is deprecated, use `isinstance.treespec.*",
     ):
         warnings.filterwarnings("ignore", message=message)
