@@ -205,6 +205,17 @@ def test_gain_counts_errors_down_and_leaves_out_what_is_undefined() -> None:
     assert table.rows[-1][1:] == ("0", "+50.00 %")
 
 
+def test_the_best_stands_out_and_so_does_what_reads_the_same() -> None:
+    task = TASKS[0]
+    columns = {
+        name: {"semseg": {task.headline: value}}
+        for name, value in {"a": 20.001, "b": 20.002, "c": 19.0, "d": math.nan}.items()
+    }
+    assert headline_table([task], columns, "a", "t").emphasis == {(0, 1), (0, 2)}
+    alike = {name: columns[name] for name in ("a", "b")}
+    assert headline_table([task], alike, "a", "t").emphasis == frozenset()
+
+
 def test_the_command_names_what_differs_from_the_defaults() -> None:
     said = changed(settings("prediction"), data=("my data", "b"), photometric=False)
     command = repeat_command(said, Path("runs/x"))

@@ -180,7 +180,10 @@ def report_of_comparison(
         provenance=_provenance(runs, facts),
         settings=settings_table({label: run.settings for label, run in runs.items()}),
         command=command or commands,
-        notes=tuple(f"{label}: not scored yet" for label, run in runs.items() if run.metrics is None),
+        notes=(
+            "Each network was trained once, from one seed: small differences may be chance.",
+            *(f"{label}: not scored yet." for label, run in runs.items() if run.metrics is None),
+        ),
     )
 
 

@@ -52,7 +52,7 @@ def headline(task: Task, scores: Scores) -> float:
 def headline_table(tasks: Sequence[Task], columns: Mapping[str, Scores], reference: str, caption: str) -> Table:
     """Each task's headline figure per column of scores, and Δm of every column against `reference`.
 
-    The best of each row is emphasised.
+    The best of each row is emphasised, and what reads the same beside it.
     """
     rows: list[tuple[str, ...]] = []
     strong: set[tuple[int, int]] = set()
@@ -60,16 +60,23 @@ def headline_table(tasks: Sequence[Task], columns: Mapping[str, Scores], referen
     for number, task in enumerate(scored):
         values = [headline(task, scores) for scores in columns.values()]
         arrow = "↑" if task.higher_is_better else "↓"
-        rows.append((f"{task.name}\n{task.headline} {arrow}", *number_texts(values)))
-        finite = [value for value in values if math.isfinite(value)]
-        if len(set(finite)) > 1:
-            best = max(finite) if task.higher_is_better else min(finite)
-            strong |= {(number, 1 + column) for column, value in enumerate(values) if value == best}
+        texts = number_texts(values)
+        rows.append((f"{task.name}\n{task.headline}\u00a0{arrow}", *texts))
+        strong |= {(number, 1 + column) for column in _best(task, values, texts)}
     if len(columns) > 1:
         gains = [gain(scored, scores, columns[reference]) for scores in columns.values()]
         words = ["0" if name == reference else gain_text(g) for name, g in zip(columns, gains, strict=True)]
         rows.append((f"Δm\nmean gain on {reference} ↑", *words))
     return Table(caption, ("task", *columns), tuple(rows), frozenset(strong))
+
+
+def _best(task: Task, values: Sequence[float], texts: Sequence[str]) -> list[int]:
+    """The columns that read as the best one; none if all read alike."""
+    finite = [column for column, value in enumerate(values) if math.isfinite(value)]
+    if len({texts[column] for column in finite}) < 2:
+        return []
+    best = (max if task.higher_is_better else min)(finite, key=values.__getitem__)
+    return [column for column in finite if texts[column] == texts[best]]
 
 
 def figure_tables(tasks: Sequence[Task], columns: Mapping[str, Scores]) -> list[Table]:
