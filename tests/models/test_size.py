@@ -1,5 +1,7 @@
 """Size and cost are what the paper states; the count is right where it can be done by hand."""
 
+import functools
+
 import pytest
 import torch
 
@@ -19,13 +21,18 @@ def paper_network(method: str, tasks=None):
         return build_network(tasks or pascal_context_tasks(), settings)
 
 
+@functools.cache
+def paper_cost(method: str):
+    return network_cost(paper_network(method), PAPER_SIZE)
+
+
 def by_name(cost) -> dict:
     return {part.name: part for part in cost.parts}
 
 
 def test_feature_diffusion_is_as_large_as_the_paper_says():
     """133M parameters and 676G multiply-adds in print; 132,913,284 in the published checkpoint."""
-    total = network_cost(paper_network("feature"), PAPER_SIZE).total
+    total = paper_cost("feature").total
     assert total.parameters == 132_913_284
     assert total.gmac == pytest.approx(675, abs=2)
 
@@ -36,7 +43,7 @@ def test_prediction_diffusion_next_to_what_the_paper_says():
     How the published one embeds a prediction is not known. Ours embeds it by one 3x3 convolution from the task's
     channels, so it is smaller than Feature Diffusion by that, and larger by the projection back to predictions.
     """
-    feature, prediction = (network_cost(paper_network(method), PAPER_SIZE) for method in ("feature", "prediction"))
+    feature, prediction = (paper_cost(method) for method in ("feature", "prediction"))
     assert prediction.total.parameters == 121_273_476
     assert prediction.total.gmac == pytest.approx(580.0, abs=0.1)
     other = {name for name, part in by_name(prediction).items() if part != by_name(feature).get(name)}
@@ -45,7 +52,7 @@ def test_prediction_diffusion_next_to_what_the_paper_says():
 
 def test_the_multi_task_baseline_is_as_large_as_the_paper_says():
     """157M and 608G in print."""
-    total = network_cost(paper_network("multitask"), PAPER_SIZE).total
+    total = paper_cost("multitask").total
     assert total.parameters / 1e6 == pytest.approx(157, abs=0.5)
     assert total.gmac == pytest.approx(608, abs=1)
 
@@ -58,9 +65,7 @@ def test_three_tasks_as_the_reference_tables_say():
 
 def test_parts_of_the_paper_network():
     """Parameters as the reference tables list them."""
-    parts = {
-        name: part.parameters for name, part in by_name(network_cost(paper_network("feature"), PAPER_SIZE)).items()
-    }
+    parts = {name: part.parameters for name, part in by_name(paper_cost("feature")).items()}
     parts.pop(REST, None)
     assert parts == {
         "backbone": 11_176_512,
@@ -119,7 +124,7 @@ def test_memory_grows_with_the_batch_and_the_picture():
 
 
 def test_the_table_has_a_line_for_every_part():
-    cost = network_cost(paper_network("feature"), PAPER_SIZE)
+    cost = paper_cost("feature")
     lines = str(cost).splitlines()
     assert len(lines) == len(cost.parts) + 3
     assert lines[1].split() == ["backbone", "11,176,512", "9.475", "110.5", "MiB"]

@@ -117,13 +117,10 @@ class SelfBlock(nn.Module):
 class TimeEmbedding(nn.Module):
     """Sinusoids of the step index through a small MLP (Dhariwal and Nichol 2021)."""
 
-    frequencies: Tensor
-
     def __init__(self, width: int, dimension: int = 256, max_period: float = 10_000.0) -> None:
         super().__init__()
-        half = dimension // 2
-        exponents = torch.arange(half, dtype=torch.float64) / half
-        self.register_buffer("frequencies", torch.exp(-math.log(max_period) * exponents), persistent=False)
+        self.dimension = dimension
+        self.max_period = max_period
         self.fc1 = nn.Linear(dimension, width)
         self.fc2 = nn.Linear(width, width)
         nn.init.normal_(self.fc1.weight, std=0.02)
@@ -131,9 +128,18 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, step: int) -> Float[Tensor, "d"]:
         """The embedding of an integer step."""
-        angles = step * self.frequencies
-        waves = torch.cat([angles.cos(), angles.sin()]).to(self.fc1.weight.dtype)
-        return self.fc2(F.silu(self.fc1(waves)))
+        waves = sinusoids(step, self.dimension, self.max_period)
+        return self.fc2(F.silu(self.fc1(waves.to(self.fc1.weight))))
+
+
+def sinusoids(step: int, dimension: int, max_period: float) -> Float[Tensor, "d"]:
+    """Cosines, then sines, of the step at frequencies from 1 down to almost 1 / max_period.
+
+    In float64 on the CPU, whatever the network's precision and device: they are few, and some devices have no float64.
+    """
+    half = dimension // 2
+    angles = step * torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float64, device="cpu") / half)
+    return torch.cat([angles.cos(), angles.sin()])
 
 
 class RefinementHead(nn.Sequential):
