@@ -1,6 +1,6 @@
 """Colours for values: palettes for classes, ramps for numbers."""
 
-import colorsys
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,15 +15,36 @@ _RAMPS = {
 }
 
 
+@lru_cache(maxsize=64)
 def palette(classes: int) -> np.ndarray:
-    """`classes` colours that differ well from their neighbours, uint8 [classes 3]; the same every time."""
-    colours = []
-    for i in range(classes):
-        hue = (0.58 + i * 0.61803398875) % 1.0
-        saturation = (0.55, 0.75, 0.40)[i % 3]
-        brightness = (0.92, 0.70, 0.84, 0.55)[i % 4]
-        colours.append([round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, brightness)])
-    return np.array(colours, dtype=np.uint8).reshape(classes, 3)
+    """`classes` colours as far from each other as they can be, uint8 [classes 3]; the same every time.
+
+    The first colours of a longer palette are those of a shorter one.
+    """
+    levels = np.arange(20, 256, 21)
+    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    place = _perceived(candidates)
+    strength = np.hypot(place[:, 1], place[:, 2])
+    # Strong enough not to be taken for the grey of unknown pixels, mild enough to look at for long.
+    mild = (strength > 24) & (strength < 58) & (place[:, 0] > 32) & (place[:, 0] < 86)
+    candidates, place = candidates[mild], place[mild]
+    chosen = [int(np.abs(candidates - [75, 126, 178]).sum(axis=1).argmin())]
+    distance = np.full(len(candidates), np.inf)
+    while len(chosen) < min(classes, len(candidates)):
+        distance = np.minimum(distance, ((place - place[chosen[-1]]) ** 2).sum(axis=1))
+        chosen.append(int(distance.argmax()))
+    colours = candidates[np.resize(chosen, classes)].astype(np.uint8)
+    colours.setflags(write=False)
+    return colours
+
+
+def _perceived(rgb: np.ndarray) -> np.ndarray:
+    """CIE Lab (D65), in which distances are about as large as they look."""
+    linear = np.where(rgb <= 10, rgb / 3294.6, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
+    matrix = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = linear @ np.array(matrix).T / [0.9505, 1.0, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 
 def ramp(values: np.ndarray, low: float, high: float, name: str = "depth") -> np.ndarray:

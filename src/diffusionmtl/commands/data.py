@@ -7,6 +7,7 @@ from diffusionmtl.build import build_dataset
 from diffusionmtl.commands.output import claim_folder, progress_bar
 from diffusionmtl.commands.train import partition_summary
 from diffusionmtl.config import DataSettings
+from diffusionmtl.data.description import dataset_tasks
 from diffusionmtl.data.folder import FolderDataset, dataset_splits
 from diffusionmtl.data.inspect import inspect
 from diffusionmtl.data.partition import make_partition
@@ -44,6 +45,7 @@ def inspect_folder(
     Raises:
         UserError: there is no data set, or the output cannot be written.
     """
+    dataset_tasks(root)
     splits = {split: FolderDataset.open(root, split) for split in dataset_splits(root)}
     if not splits:
         raise UserError(f"{root}: no split with images; expected {root}/train/images/*.jpg")

@@ -18,7 +18,7 @@ from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
 
 BASELINE, REFINED = "multitask", "feature"
-LABELS = {BASELINE: "multi-task baseline", REFINED: "DiffusionMTL, Feature Diffusion"}
+LABELS = {BASELINE: "multi-task baseline", REFINED: "DiffusionMTL"}
 SEED = 0
 
 

@@ -16,9 +16,23 @@ def claim_folder(path: Path, what: str) -> None:
     Raises:
         UserError: it is a file, holds something already, or cannot be written to.
     """
+    check_claimable(path, what)
+    writable_folder(path)
+
+
+def check_claimable(path: Path, what: str) -> None:
+    """Find out what can be told of `claim_folder` without writing, before long work is done for nothing.
+
+    Raises:
+        UserError: the folder is a file, holds something already, or what it would lie in cannot be written to.
+    """
     if path.is_dir() and any(path.iterdir()):
         raise UserError(f"--out {path}: exists and is not empty; choose another folder for {what} or remove it")
-    writable_folder(path)
+    above = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not above.is_dir():
+        raise UserError(f"--out {path}: {'' if above == path else f'{above} '}is a file; choose a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"--out {path}: {above} cannot be written to; choose another folder")
 
 
 def writable_folder(path: Path) -> None:
@@ -39,13 +53,13 @@ def writable_folder(path: Path) -> None:
 
 
 def progress_bar(what: str, unit: str = "images") -> Callable[[int, int], None]:
-    """A function (done, total) that draws a progress bar."""
+    """A function (done, total) that draws a progress bar; nothing where no terminal shows it."""
     bar: tqdm | None = None
 
     def show(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, desc=what, unit=unit, leave=False, dynamic_ncols=True)
+            bar = tqdm(total=total, desc=what, unit=unit, leave=False, dynamic_ncols=True, disable=None)
         bar.update(done - bar.n)
         if done >= total:
             bar.close()

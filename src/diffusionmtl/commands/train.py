@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from diffusionmtl.build import build_dataset, build_network, build_training_data, describe_run, restore_run
-from diffusionmtl.commands.output import claim_folder, progress_bar
+from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
 from diffusionmtl.config import Settings, read_yaml
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.checks import check_samples, check_tasks_labelled
@@ -17,7 +17,7 @@ from diffusionmtl.inference.load import weights_file
 from diffusionmtl.models.pretrained import load_weights, read_network
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
-from diffusionmtl.training.run import fit
+from diffusionmtl.training.run import check_machine, fit
 
 
 def train(
@@ -29,7 +29,7 @@ def train(
     written.
 
     Args:
-        settings: what to train; ignored when resuming, since a run keeps the settings it was started with.
+        settings: what to train. A run that is resumed keeps those it was started with: they must agree or be defaults.
         out: the run folder.
         resume: continue in it.
         progress: draw progress bars.
@@ -41,10 +41,17 @@ def train(
     """
     run = RunFolder(out)
     if resume:
-        settings = resumed_settings(run)
+        settings, tasks = resumed_settings(run, settings)
     elif run.resumable:
         raise UserError(f"--out {out}: holds a run already; continue it with --resume or choose another folder")
+    else:
+        check_claimable(out, "this run")
+    check_machine(settings.train)
     dataset = build_dataset(settings.data, "train", progress_bar("drawing rooms") if progress else None)
+    if resume and dataset.tasks != tasks:
+        raise UserError(
+            f"{run.config}: the tasks of {' '.join(settings.data.data)} have changed since; undo or start anew"
+        )
     check_tasks_labelled(dataset)
     partition = Partition.load(run.partition, dataset) if resume else _partition(settings, dataset)
     network = build_network(dataset.tasks, settings.network, settings.train.seed)
@@ -78,12 +85,20 @@ def config_text(settings: Settings, tasks: Sequence[Task]) -> str:
     return head + yaml.safe_dump(describe_run(settings, tasks), sort_keys=False, allow_unicode=True)
 
 
-def resumed_settings(run: RunFolder) -> Settings:
-    """The settings that a run was started with.
+def resumed_settings(run: RunFolder, asked: Settings) -> tuple[Settings, tuple[Task, ...]]:
+    """The settings and tasks that a run was started with.
 
     Raises:
-        UserError: there is no run.
+        UserError: there is no run, or `asked` has a setting that is neither a default nor the run's.
     """
     if not run.config.is_file():
         raise UserError(f"--resume: {run.root} holds no run (no config.yaml); start one without --resume")
-    return restore_run(read_yaml(run.config), str(run.config))[0]
+    settings, tasks = restore_run(read_yaml(run.config), str(run.config))
+    kept, default = settings.flat(), Settings().flat()
+    for name, value in asked.flat().items():
+        if value not in (kept[name], default[name]):
+            raise UserError(
+                f"--{name.replace('_', '-')} {value}: the run in {run.root} was started with {kept[name]} and --resume "
+                "keeps that; leave the option out or start another run"
+            )
+    return settings, tasks

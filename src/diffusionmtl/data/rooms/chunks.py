@@ -17,7 +17,7 @@ from diffusionmtl import files
 from diffusionmtl.data.rooms.render import draw_room
 from diffusionmtl.errors import UserError
 
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 """Raise it with every change that draws other pictures: rooms kept by an older version are then not used."""
 
 CHUNK = 64
