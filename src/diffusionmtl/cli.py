@@ -5,32 +5,28 @@ place where imports stand inside functions.
 """
 # ruff: noqa: PLC0415
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Literal
 
-from docstring_parser import parse as parse_docstring
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
+from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
+from diffusionmtl.arguments import CONFIG, Parser, add_settings, parsed
 from diffusionmtl.config import GROUPS, DataSettings, settings_from_parsed
 from diffusionmtl.errors import UserError, nearest
 
-REPEATABLE = ("--data",)
 EXTRAS = {"lightning": "train", "tensorboard": "train", "gradio": "demo", "onnx": "export", "ray": "scale"}
-
-
-class _Parser(ArgumentParser):
-    """Mistakes are `UserError`s, which say the nearest right word."""
-
-    def error(self, message: str, ex: Exception | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        line = " ".join(message.split())
-        for word in line.split():
-            option = word.strip("'\",.:")
-            if option.startswith("--") and "nrecognized" in line:
-                line += nearest(option, [name for action in self._actions for name in action.option_strings])
-        raise UserError(f"{line} (see {self.prog} --help)")
+# What a disk or its owner answers; other errors of the operating system are mistakes of this program.
+NOT_OURS = {
+    getattr(errno, name)
+    for name in "EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO EEXIST EISDIR ENOTDIR ENAMETOOLONG".split()
+    if hasattr(errno, name)
+}
+EVALUATED_DATA = ("data", "tasks", "size", "rooms", "rooms_val", "max_pixels")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"diffusionmtl: {where}{error.strerror}; make room there or choose another place", file=sys.stderr)
+        return 2
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:
@@ -60,14 +62,15 @@ def _run(arguments: list[str]) -> int:
         print(_overview())
         return 0
     add_arguments, call, description, example = COMMANDS[words]
-    parser = _Parser(
+    parser = Parser(
         prog=f"diffusionmtl {words}",
         description=description,
         epilog=f"Example: {example}",
         default_env=False,
     )
     add_arguments(parser)
-    return call(parser.parse_args(_gathered(rest)))
+    parser.add_argument(CONFIG, type=str, help="YAML file with any of these options")
+    return call(parsed(parser, rest))
 
 
 def _command(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -94,59 +97,13 @@ def _overview() -> str:
     return "\n".join([*lines, "", "diffusionmtl COMMAND --help shows a command's options and an example."])
 
 
-def _gathered(arguments: list[str]) -> list[str]:
-    """`--data A --data B` as `--data A B`."""
-    result = list(arguments)
-    for option in REPEATABLE:
-        values: list[str] = []
-        rest: list[str] = []
-        i = 0
-        while i < len(result):
-            if result[i] == option or result[i].startswith(f"{option}="):
-                values += result[i].split("=", 1)[1:]
-                i += 1
-                while (
-                    i < len(result) and not result[i].startswith("--") and "=" not in result[i - 1][: len(option) + 1]
-                ):
-                    values.append(result[i])
-                    i += 1
-            else:
-                rest.append(result[i])
-                i += 1
-        result = [*rest, option, *values] if values else rest
-    return result
-
-
-def _settings(parser: ArgumentParser, *kinds: type, config: bool = True) -> None:
-    """One option for every field of settings records, with the help that their docstrings give."""
-    if config:
-        parser.add_argument("--config", action=ActionConfigFile, help="YAML file with any of these options")
-    for kind in kinds:
-        hints = get_type_hints(kind)
-        words = {p.arg_name: p.description for p in parse_docstring(kind.__doc__ or "").params}
-        for field in fields(kind):
-            default = field.default if field.default is not MISSING else field.default_factory()  # pyright: ignore[reportCallIssue]
-            parser.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                default=list(default) if isinstance(default, tuple) else default,
-                help=(words.get(field.name) or field.name).rstrip("."),
-                **_shape_of(hints[field.name]),
-            )
-
-
-def _shape_of(hint: Any) -> dict[str, Any]:
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)
-        return {"type": inner[0], "nargs": "*" if inner[-1] is Ellipsis else len(inner)}
-    return {"type": hint}
-
-
 def _train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, required=False, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--resume-weights", type=str, help="start from the weights of another run")
     parser.add_argument("--describe", action="store_true", help="print size and cost of the network and stop")
-    _settings(parser, *GROUPS.values())
+    for kind in GROUPS.values():
+        add_settings(parser, kind)
 
 
 def _train(args: Namespace) -> int:
@@ -173,44 +130,30 @@ def _train(args: Namespace) -> int:
 
 def _run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", type=str, help="run folder, or a weights file from its checkpoints/")
-    parser.add_argument("--checkpoint", type=str, default="last", help="last, or best by the loss on held-out images")
+    parser.add_argument(
+        "--checkpoint", type=Literal["last", "best"], default="last", help="best is by the loss on held-out images"
+    )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise")
-
-
-def _data_arguments(parser: ArgumentParser, *leave_out: str) -> None:
-    words = {p.arg_name: p.description for p in parse_docstring(DataSettings.__doc__ or "").params}
-    hints = get_type_hints(DataSettings)
-    for field in fields(DataSettings):
-        if field.name in ("data", "tasks", "size", "rooms", "rooms_val", "max_pixels") and field.name not in leave_out:
-            default = list(field.default) if isinstance(field.default, tuple) else field.default
-            parser.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                default=None if field.name in ("data", "size") else default,
-                help=(words[field.name] or "").rstrip("."),
-                **_shape_of(hints[field.name]),
-            )
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="seed of the noise")
 
 
 def _data_settings(args: Namespace, run: str | None = None) -> DataSettings:
     """Data as the options name them; what they leave open is as the run had it."""
-    from dataclasses import replace
-
     base = DataSettings()
     if run is not None:
         from diffusionmtl.inference.load import settings_of_run
 
         base = settings_of_run(Path(run)).data
-    known = {f.name for f in fields(DataSettings)}
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in args.as_dict().items() if k in known and v}
-    return replace(base, **given)
+    known = {f.name for f in fields(DataSettings)} - {"labels"}
+    given = args.as_dict().items()
+    return replace(base, **{k: tuple(v) if isinstance(v, list) else v for k, v in given if k in known and v})
 
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
     _run_arguments(parser)
-    _data_arguments(parser)
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
     parser.add_argument("--split", type=str, default="val", help="which split")
-    parser.add_argument("--samples", type=int, default=1, help="noise draws per image, averaged")
+    parser.add_argument("--samples", type=PositiveInt, default=1, help="noise draws per image, averaged")
     parser.add_argument("--json", type=str, help="write the scores here instead of into the run folder")
 
 
@@ -238,7 +181,7 @@ def _predict_arguments(parser: ArgumentParser) -> None:
     _run_arguments(parser)
     parser.add_argument("images", nargs="+", type=str, help="images, folders of images, globs")
     parser.add_argument("--out", type=str, required=True, help="folder for the predictions")
-    parser.add_argument("--samples", type=int, default=4, help="noise draws; more than one give an uncertainty")
+    parser.add_argument("--samples", type=PositiveInt, default=4, help="noise draws; more than one give an uncertainty")
 
 
 def _predict(args: Namespace) -> int:
@@ -259,7 +202,7 @@ def _predict(args: Namespace) -> int:
 
 def _report_arguments(parser: ArgumentParser) -> None:
     _run_arguments(parser)
-    _data_arguments(parser)
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
 
 
 def _report(args: Namespace) -> int:
@@ -309,9 +252,9 @@ def _inspect(args: Namespace) -> int:
 
 
 def _partition_arguments(parser: ArgumentParser) -> None:
-    _data_arguments(parser)
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
     parser.add_argument("--labels", type=str, default="one", help="one, random, full or as-found")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the draw")
     parser.add_argument("--out", type=str, required=True, help="partition file to write")
 
 
@@ -327,7 +270,7 @@ def _rooms_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--train", type=int, default=100, help="rooms for training")
     parser.add_argument("--val", type=int, default=20, help="rooms for validation")
     parser.add_argument("--size", type=int, nargs=2, default=[96, 128], help="height and width")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other rooms")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="another seed draws other rooms")
     parser.add_argument("--labels", type=str, default="full", help="leave out labels: one or random; full keeps all")
 
 
@@ -340,13 +283,16 @@ def _rooms(args: Namespace) -> int:
 
 def _import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", type=str, help="a published checkpoint")
+    parser.add_argument(
+        "--tasks", type=str, nargs="*", default=[], help="NAME=KIND for tasks of your own, lanes=boundary"
+    )
     parser.add_argument("--out", type=str, required=True, help="run folder to write")
 
 
 def _import(args: Namespace) -> int:
     from diffusionmtl.commands.published import import_published
 
-    print(import_published(Path(args.file), Path(args.out)))
+    print(import_published(Path(args.file), Path(args.out), args.tasks))
     return 0
 
 

@@ -3,6 +3,7 @@
 Imports no torch, so that the command line can explain itself at once.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -14,6 +15,27 @@ from jsonargparse import ArgumentParser
 from diffusionmtl.errors import UserError, nearest
 
 Method = Literal["feature", "prediction", "multitask"]
+
+_TINY = 1e-12
+_POSITIVE_WORDS = (
+    "size rooms rooms_val max_pixels width grid_stride token_stride blocks attention_heads steps epochs batch"
+)
+_NOT_NEGATIVE_WORDS = (
+    "label_seed hidden decoder_blocks backbone_lr weight_decay clip initial_weight workers seed checkpoint_every"
+)
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(_POSITIVE_WORDS.split(), (1, math.inf)),
+    **dict.fromkeys(_NOT_NEGATIVE_WORDS.split(), (0, math.inf)),
+    "holdout": (0, 0.9),
+    "scale": (0.01, 100),
+    "flip": (0, 1),
+    "max_class_share": (_TINY, 1),
+    "noise_start": (_TINY, 1 - _TINY),
+    "noise_end": (_TINY, 1 - _TINY),
+    "signal_scale": (_TINY, math.inf),
+    "lr": (_TINY, math.inf),
+    "ema": (0, 1 - _TINY),
+}
 
 
 @dataclass(frozen=True)
@@ -123,7 +145,7 @@ class TrainSettings:
         initial_weight: factor on the loss of the initial predictions.
         ema: decay of an exponential moving average of the weights, used for evaluation; 0 keeps none.
         task_weights: factors of the objective by task name, overriding the kinds' defaults.
-        precision: of the arithmetic, as Lightning names it: 32-true, bf16-mixed, 16-mixed, 64-true.
+        precision: of the arithmetic, as Lightning names it.
         accelerator: where to compute, as Lightning names it.
         workers: processes that load data.
         seed: of weights, order, augmentation and noise.
@@ -141,7 +163,7 @@ class TrainSettings:
     initial_weight: float = 0.5
     ema: float = 0.0
     task_weights: dict[str, float] = field(default_factory=dict)
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = "auto"
     workers: int = 0
     seed: int = 0
@@ -150,12 +172,26 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides what a training run does."""
+    """Everything that decides what a training run does.
+
+    Raises:
+        UserError: a number that makes no sense.
+    """
 
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
     network: NetworkSettings = NetworkSettings()
     train: TrainSettings = TrainSettings()
+
+    def __post_init__(self) -> None:
+        for name, value in self.flat().items():
+            low, high = _RANGES.get(name, (-math.inf, math.inf))
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and not low <= number <= high:
+                    said = f"{low:g} or more" if high == math.inf else f"between {low:g} and {high:g}"
+                    raise UserError(f"--{name.replace('_', '-')} {number}: must be {said}")
+        if self.augment.scale[0] > self.augment.scale[1]:
+            raise UserError(f"--scale {self.augment.scale[0]} {self.augment.scale[1]}: the smaller zoom comes first")
 
     def flat(self) -> dict[str, Any]:
         """One level, the words of the command line; plain YAML values."""
@@ -185,7 +221,10 @@ def settings_from_flat(values: Mapping[str, Any], where: str) -> Settings:
         parsed = parser.parse_object(dict(values)).as_dict()
     except Exception as error:  # jsonargparse raises its own ArgumentError, and bare ones from type parsers
         raise UserError(f"{where}: {_first_line(error)}") from None
-    return settings_from_parsed(parsed)
+    try:
+        return settings_from_parsed(parsed)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def settings_from_parsed(parsed: Mapping[str, Any]) -> Settings:

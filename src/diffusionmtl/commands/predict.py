@@ -1,14 +1,16 @@
 """`diffusionmtl predict`."""
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from diffusionmtl.commands.output import progress_bar, writable_folder
-from diffusionmtl.data.description import write_dataset_yaml
+from diffusionmtl.data.description import FILE_NAME, dataset_tasks, write_dataset_yaml
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import IMAGE_SUFFIXES
 from diffusionmtl.inference.load import load
+from diffusionmtl.inference.prediction import PICTURES
+from diffusionmtl.tasks import Task
 
 DEFAULT_SAMPLES = 4
 
@@ -37,8 +39,7 @@ def predict(
     """
     sources = find_images(images)
     predictor = load(run, device, checkpoint)
-    writable_folder(out)
-    write_dataset_yaml(out, predictor.network.tasks)
+    _claim(out, predictor.network.tasks)
     show = progress_bar("predicting") if progress else None
     pictures: list[Path] = []
     failed: list[str] = []
@@ -54,6 +55,15 @@ def predict(
     return pictures
 
 
+def _claim(out: Path, tasks: Sequence[Task]) -> None:
+    """Make the folder; one that holds anything but predictions of these tasks is refused, it might hold labels."""
+    taken = out.is_dir() and any(out.iterdir())
+    if taken and not ((out / PICTURES).is_dir() and (out / FILE_NAME).is_file() and dataset_tasks(out) == tuple(tasks)):
+        raise UserError(f"--out {out}: holds something other than predictions of this run; choose another folder")
+    writable_folder(out)
+    write_dataset_yaml(out, tasks)
+
+
 def find_images(names: Iterable[str]) -> list[Path]:
     """The image files that paths, folders (searched to the bottom) and globs stand for, without repeats.
 
@@ -64,7 +74,7 @@ def find_images(names: Iterable[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            here = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            here = sorted(p for p in path.rglob("*") if _is_image(p))
         elif path.exists():
             here = [path]
         else:
@@ -73,6 +83,10 @@ def find_images(names: Iterable[str]) -> list[Path]:
             raise UserError(f"{name}: no image there; give files, folders or globs of {', '.join(IMAGE_SUFFIXES)}")
         found.update(dict.fromkeys(here))
     return list(found)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def unique_stems(paths: Iterable[Path]) -> dict[str, Path]:

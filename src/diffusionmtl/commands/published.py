@@ -1,5 +1,6 @@
 """`diffusionmtl import`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from diffusionmtl.build import build_network, describe_run
@@ -8,7 +9,13 @@ from diffusionmtl.commands.train import config_text
 from diffusionmtl.config import Settings, changed
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.models.pretrained import save_network
-from diffusionmtl.models.published import load_published, published_settings, published_tasks, read_published
+from diffusionmtl.models.published import (
+    load_published,
+    published_settings,
+    published_tasks,
+    read_published,
+    tasks_in_words,
+)
 from diffusionmtl.runfolder import RunFolder
 
 PUBLISHED_TRAINING = {
@@ -26,14 +33,17 @@ PUBLISHED_TRAINING = {
 }
 
 
-def import_published(file: Path, out: Path) -> str:
+def import_published(file: Path, out: Path, tasks_said: Sequence[str] = ()) -> str:
     """Turn a published checkpoint into a run that `evaluate`, `predict` and `train --resume-weights` accept.
+
+    Args:
+        tasks_said: NAME=KIND for tasks that the published benchmarks do not have.
 
     Raises:
         UserError: not such a checkpoint, or its weights do not all fit; `out` is taken.
     """
     checkpoint = read_published(file)
-    tasks = published_tasks(checkpoint)
+    tasks = published_tasks(checkpoint, tasks_in_words(checkpoint, tasks_said))
     sizes = published_settings(checkpoint)
     network = build_network(tasks, sizes)
     load_published(network, checkpoint)

@@ -55,6 +55,8 @@ def weights_file(run: Path, checkpoint: str = "last") -> Path:
     path = run / "checkpoints" / f"{checkpoint}.safetensors"
     if path.is_file():
         return path
+    if checkpoint == "best" and (run / "checkpoints" / "last.safetensors").is_file():
+        raise UserError(f"{path}: no such file, this run held no images out to tell which weights are best; use 'last'")
     if (run / "config.yaml").is_file():
         raise UserError(
             f"{run}: no checkpoints/{checkpoint}.safetensors yet; finish training with "

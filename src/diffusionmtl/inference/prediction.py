@@ -13,6 +13,8 @@ from torch import Tensor
 from diffusionmtl import colour, files
 from diffusionmtl.tasks import Task
 
+PICTURES = "pictures"
+
 
 @dataclass(frozen=True)
 class TaskPrediction:
@@ -110,8 +112,8 @@ class Prediction(Mapping[str, TaskPrediction]):
             if prediction.uncertainty is not None:
                 array = prediction.uncertainty.float().cpu().numpy()
                 written.append(files.write_array(root / "uncertainty" / name / f"{stem}.npy", array))
-        files.write_picture(root / "pictures" / f"{stem}.png", np.asarray(self.draw()))
-        return [*written, root / "pictures" / f"{stem}.png"]
+        files.write_picture(root / PICTURES / f"{stem}.png", np.asarray(self.draw()))
+        return [*written, root / PICTURES / f"{stem}.png"]
 
     def _repr_png_(self) -> bytes:
         stream = BytesIO()

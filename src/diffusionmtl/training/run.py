@@ -6,18 +6,20 @@ import warnings
 from typing import Any
 
 import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from diffusionmtl.build import TrainingData, describe_run
 from diffusionmtl.config import Settings, TrainSettings
+from diffusionmtl.errors import UserError
 from diffusionmtl.models.network import Network
 from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
 from diffusionmtl.training.callbacks import LogSteps, RefuseNonFinite, Stopped, StopWhenAsked
 from diffusionmtl.training.keeping import AtomicCheckpoints, Average, Keep
 from diffusionmtl.training.module import TrainingModule
 
-__all__ = ["Stopped", "fit"]
+__all__ = ["Stopped", "check_machine", "fit"]
 
 
 def fit(
@@ -63,6 +65,29 @@ def fit(
             raise KeyboardInterrupt from None
 
 
+def check_machine(train: TrainSettings) -> None:
+    """See that there is such a device and arithmetic, before anything else is done.
+
+    Raises:
+        UserError: there is not.
+    """
+    with warnings.catch_warnings(), _quiet_lightning():
+        warnings.simplefilter("ignore")
+        try:
+            lightning.Trainer(
+                accelerator=train.accelerator,
+                devices=1,
+                precision=train.precision,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+        except (MisconfigurationException, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"--accelerator {train.accelerator} --precision {train.precision}: {reason}") from None
+
+
 def _trainer(
     train: TrainSettings, folder: RunFolder, callbacks: list[Callback], dev: bool, progress: bool
 ) -> lightning.Trainer:
@@ -70,7 +95,7 @@ def _trainer(
         max_epochs=train.epochs,
         accelerator=train.accelerator,
         devices=1,
-        precision=train.precision,  # pyright: ignore[reportArgumentType]
+        precision=train.precision,
         gradient_clip_val=train.clip or None,
         logger=[CSVLogger(folder.log, name="", version=""), TensorBoardLogger(folder.log, name="", version="")],
         callbacks=callbacks,

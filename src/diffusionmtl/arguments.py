@@ -1,0 +1,151 @@
+"""Options of the command line: made from settings records, read from YAML files, wrong ones explained in one line."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse as parse_docstring
+from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
+
+from diffusionmtl.config import read_yaml
+from diffusionmtl.errors import UserError, nearest
+
+CONFIG = "--config"
+REPEATABLE = ("--data",)
+_WRONG_TYPE = re.compile(r'Parser key "(.+?)": (?:Expected an? (.*?)\. Got value: (.*)|(.*))')
+
+
+class Parser(ArgumentParser):
+    """Mistakes are `UserError`s, which say the nearest right word."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Refuse; argparse and jsonargparse call it."""
+        line = " ".join(message.split())
+        if wrong := _WRONG_TYPE.fullmatch(line):
+            line = _in_words(*wrong.groups(default=""))
+        if "nrecognized" in line:
+            for word in line.split():
+                if word.startswith("--"):
+                    line += nearest(word.split("=")[0], [o for action in self._actions for o in action.option_strings])
+                    break
+        raise UserError(f"{line} (see {self.prog} --help)")
+
+
+def _in_words(option: str, expected: str, got: str, other: str) -> str:
+    """`Expected a typing.Literal['a', 'b']` for people."""
+    known = re.findall(r"'([^']+)'", expected) if "Literal" in expected else []
+    kind = re.sub(r"<class '(.*?)'>", r"\1", expected)
+    said = other or (f"expected one of {', '.join(known)}.{nearest(got, known)}" if known else f"expected {kind}")
+    return f"--{option.replace('_', '-')} {got}".rstrip() + f": {said}"
+
+
+def parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Arguments, joined by those options of `--config` files that they do not say themselves.
+
+    Raises:
+        UserError: an unknown option or a value of another type; names the option, and the file if there is one.
+    """
+    given, names = _without_configs(list(arguments))
+    said = {word.split("=")[0] for word in given}
+    from_files: dict[str, list[str]] = {}
+    for name in names:
+        from_files |= _tokens(parser, Path(name))
+    tokens = [token for option, words in from_files.items() if option not in said for token in words]
+    try:
+        return parser.parse_args([*_gathered(given), *tokens])
+    except UserError as error:
+        raise UserError(f"{error}, with {CONFIG} {' '.join(names)}" if names else str(error)) from None
+
+
+def _without_configs(arguments: list[str]) -> tuple[list[str], list[str]]:
+    rest: list[str] = []
+    names: list[str] = []
+    waiting = iter(arguments)
+    for word in waiting:
+        if word == CONFIG:
+            name = next(waiting, None)
+            if name is None:
+                raise UserError(f"{CONFIG}: name a YAML file")
+            names.append(name)
+        elif word.startswith(f"{CONFIG}="):
+            names.append(word.split("=", 1)[1])
+        else:
+            rest.append(word)
+    return rest, names
+
+
+def _tokens(parser: ArgumentParser, path: Path) -> dict[str, list[str]]:
+    """Per option of a YAML file, how the command line would say it."""
+    values = read_yaml(path)
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path}: must say one option a line, e.g. epochs: 20")
+    options = {o: action for action in parser._actions for o in action.option_strings if o.startswith("--")}
+    tokens: dict[str, list[str]] = {}
+    for key, value in values.items():
+        option = f"--{str(key).replace('_', '-')}"
+        if option not in options or option == "--help":
+            known = (known.removeprefix("--") for known in options)
+            raise UserError(f"{path}: unknown option '{key}'.{nearest(str(key), known)} See {parser.prog} --help")
+        if options[option].nargs == 0:
+            tokens[option] = [option] if value else []
+        elif options[option].nargs is not None:
+            tokens[option] = [option, *map(_word, value if isinstance(value, list) else [value])]
+        elif value is not None:
+            tokens[option] = [f"{option}={_word(value)}"]
+    return tokens
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _gathered(arguments: list[str]) -> list[str]:
+    """`--data A --data B` as `--data A B`."""
+    for option in REPEATABLE:
+        values: list[str] = []
+        rest: list[str] = []
+        inside = False
+        for word in arguments:
+            if word == option or word.startswith(f"{option}="):
+                values += word.split("=", 1)[1:]
+                inside = word == option
+            elif inside and not word.startswith("--"):
+                values.append(word)
+            else:
+                inside = False
+                rest.append(word)
+        arguments = [*rest, option, *values] if values else rest
+    return arguments
+
+
+def add_settings(
+    parser: ArgumentParser, kind: type, only: Sequence[str] | None = None, default_none: bool = False
+) -> None:
+    """One option for every field of a settings record, with the help that its docstring gives.
+
+    Args:
+        only: these fields; all if None.
+        default_none: what is not said is None instead of the record's default.
+    """
+    hints = get_type_hints(kind)
+    words = {p.arg_name: p.description for p in parse_docstring(kind.__doc__ or "").params}
+    for field in fields(kind):
+        if only is not None and field.name not in only:
+            continue
+        default: Any = field.default if field.default is not MISSING else field.default_factory()  # pyright: ignore[reportCallIssue]
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            default=None if default_none else list(default) if isinstance(default, tuple) else default,
+            help=(words.get(field.name) or field.name).rstrip("."),
+            **_shape_of(hints[field.name]),
+        )
+
+
+def _shape_of(hint: Any) -> dict[str, Any]:
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)
+        return {"type": inner[0], "nargs": "*" if inner[-1] is Ellipsis else len(inner)}
+    return {"type": hint}
