@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported, and for the programs that tests start.
@@ -61,3 +62,19 @@ def conformance_dir(pytestconfig: pytest.Config) -> Path:
 def shared_data_dir(pytestconfig: pytest.Config) -> Path:
     """The folder of partly labelled data sets of real photographs; skips where it is absent."""
     return _folder_or_skip(pytestconfig, "--shared-data")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rooms_are_drawn_into_a_folder_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nobody's cache is read or filled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFUSIONMTL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny run of Feature Diffusion on rooms. Copy it to write into it."""
+    from tests.runs import tiny, trained
+
+    return trained(tiny(), tmp_path_factory.mktemp("tiny") / "run").root

@@ -1,6 +1,6 @@
 """The network as Lightning trains it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning
@@ -10,6 +10,7 @@ from diffusionmtl.config import TrainSettings
 from diffusionmtl.diffusion import SeededNoise
 from diffusionmtl.models.network import Network
 from diffusionmtl.seeds import derive_seed
+from diffusionmtl.tasks import Task
 from diffusionmtl.training.objective import Objective, objective
 from diffusionmtl.types import Batch
 
@@ -21,11 +22,15 @@ class TrainingModule(lightning.LightningModule):
 
     Every task goes through the network in every step, with no rows if the batch has no label of it: each parameter then
     always has a gradient, whatever labels a batch or a process happens to hold.
+
+    Attributes:
+        tasks: those of the network, with the weights of the objective.
     """
 
-    def __init__(self, network: Network, settings: TrainSettings, steps_per_epoch: int) -> None:
+    def __init__(self, network: Network, tasks: Sequence[Task], settings: TrainSettings, steps_per_epoch: int) -> None:
         super().__init__()
         self.network = network
+        self.tasks = tuple(tasks)
         self.settings = settings
         self.steps_per_epoch = steps_per_epoch
 
@@ -51,7 +56,7 @@ class TrainingModule(lightning.LightningModule):
         noise = SeededNoise(derive_seed(self.settings.seed, phase, step), batch.indices)
         rows = {task: labels.rows for task, labels in batch.labels.items()}
         output = self.network(batch.image, noise, rows)
-        return objective(self.network.tasks, output, batch, self.settings.initial_weight)
+        return objective(self.tasks, output, batch, self.settings.initial_weight)
 
     def configure_optimizers(self) -> Any:
         """Adam as published, or AdamW that spares biases and norms, and the schedule."""

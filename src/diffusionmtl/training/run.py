@@ -44,7 +44,7 @@ def fit(
         Stopped: Ctrl-C or SIGTERM; the run can be resumed.
         UserError: the checkpoint does not fit, or the loss is no longer a number.
     """
-    module = TrainingModule(network, settings.train, len(data.train))
+    module = TrainingModule(network, data.tasks, settings.train, len(data.train))
     if resume:
         folder.set_log_aside()
     with warnings.catch_warnings(), _quiet_lightning():
