@@ -15,7 +15,7 @@ from diffusionmtl.errors import UserError, nearest
 FINEST_STRIDE = 4
 COARSEST_GRID = 512
 # Transformers take pictures of one size unless told otherwise; timm has had two words for it.
-ANY_SIZE = ({"dynamic_img_size": True}, {"strict_img_size": False})
+ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
 
 
 class Backbone(nn.Module):
@@ -107,7 +107,7 @@ def _create(name: str, pretrained: bool) -> nn.Module:
 def _first_that_fits(name: str) -> tuple[nn.Module, dict[str, Any]]:
     for option in ANY_SIZE:
         try:
-            return timm.create_model(name, features_only=True, **option), dict(option)
+            return timm.create_model(name, features_only=True, **option), option
         except TypeError:  # not a word that this network knows
             continue
     return timm.create_model(name, features_only=True), {}
