@@ -103,7 +103,6 @@ def here(kitchen, tmp_path, monkeypatch) -> Path:
 
 
 @every_page
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_python_examples_run(page, here):
     namespace = {"__name__": f"page_{page.stem.replace('-', '_')}"}
     for block in blocks(page):
@@ -129,7 +128,6 @@ def test_commands_parse(page, monkeypatch, capsys):
 
 
 @every_page
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_cheap_commands_run(page, here, capsys):
     for words in commands(page):
         if command_of(words) in CHEAP:

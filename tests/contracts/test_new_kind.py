@@ -152,7 +152,6 @@ def test_a_new_kind_is_varied_by_its_own_rules(folder, settings):
     assert torch.equal(label.zoomed(2.0).plain(), 2 * label.plain())
 
 
-@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_a_new_kind_is_trained_evaluated_and_drawn(folder, settings, tmp_path):
     dataset = build_dataset(settings.data, "train")
     data = build_training_data(settings, dataset, make_partition("as-found", dataset, 0))
