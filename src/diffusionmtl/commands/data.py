@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from diffusionmtl.build import build_dataset
-from diffusionmtl.commands.output import claim_folder, progress_bar
+from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
 from diffusionmtl.commands.train import partition_summary
 from diffusionmtl.config import DataSettings
 from diffusionmtl.data.description import dataset_tasks
@@ -63,9 +63,10 @@ def draw_rooms_folder(out: Path, train: int, val: int, size: tuple[int, int], se
     Raises:
         UserError: the folder is taken or cannot be written.
     """
-    claim_folder(out, "the rooms")
+    check_claimable(out, "the rooms")
     dataset = RoomsDataset.open("train", train, size, seed, progress=progress_bar("drawing rooms"))
     partition = make_partition(labels, dataset, seed)
+    claim_folder(out, "the rooms")
     counts = {"train": train, **({"val": val} if val else {})}
     export_rooms(out, counts, size, seed, {"train": partition.visible}, progress=progress_bar("writing"))
     return f"{out}: {partition_summary(partition, dataset)}"

@@ -1,7 +1,8 @@
 """`diffusionmtl demo`: the embedded data set end to end."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,23 @@ def comparison_table(tasks: tuple[Task, ...], metrics: Mapping[str, Mapping[str,
             columns[name][task.name] = float("nan") if value is None else value
         arrow = "higher is better" if task.higher_is_better else "lower is better"
         rows.append([task.name, task.headline, *(figure(columns[name][task.name]) for name in columns), arrow])
-    better = {task.name: task.higher_is_better for task in tasks}
-    gain = {name: delta_m(values, columns["baseline"], better) for name, values in columns.items()}
-    rows.append(["Δm against the baseline", "%", "–", f"{gain['initial']:+.2f}", f"{gain['refined']:+.2f}", ""])
+    gain = _gains(tasks, columns)
+    rows.append(["Δm against the baseline", "%", "–", gain["initial"], gain["refined"], ""])
     return text_table(
         ["task", "figure", "multi-task baseline", "DiffusionMTL, initial", "DiffusionMTL, refined", ""], rows
     )
+
+
+def _gains(tasks: Sequence[Task], columns: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Δm per column; says over how many tasks where some have no relative gain: undefined, or the baseline is 0."""
+    counted = [
+        task
+        for task in tasks
+        if columns["baseline"][task.name] != 0 and all(math.isfinite(values[task.name]) for values in columns.values())
+    ]
+    if not counted:
+        return dict.fromkeys(columns, "–")
+    better = {task.name: task.higher_is_better for task in counted}
+    chosen = {name: {task: values[task] for task in better} for name, values in columns.items()}
+    note = "" if len(counted) == len(tasks) else f" ({len(counted)} of {len(tasks)} tasks)"
+    return {name: f"{delta_m(values, chosen['baseline'], better):+.2f}{note}" for name, values in chosen.items()}

@@ -28,9 +28,7 @@ def check_claimable(path: Path, what: str) -> None:
     """
     if path.is_dir() and any(path.iterdir()):
         raise UserError(f"--out {path}: exists and is not empty; choose another folder for {what} or remove it")
-    above = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not above.is_dir():
-        raise UserError(f"--out {path}: {'' if above == path else f'{above} '}is a file; choose a folder")
+    above = _check_no_file(path)
     if not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"--out {path}: {above} cannot be written to; choose another folder")
 
@@ -41,8 +39,7 @@ def writable_folder(path: Path) -> None:
     Raises:
         UserError: it is a file, or cannot be made or written to.
     """
-    if path.exists() and not path.is_dir():
-        raise UserError(f"--out {path}: is a file; choose a folder")
+    _check_no_file(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test-{os.getpid()}"
@@ -50,6 +47,14 @@ def writable_folder(path: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written to ({error.strerror or error}); choose another") from None
+
+
+def _check_no_file(path: Path) -> Path:
+    """The deepest folder on the way to `path` that is there already."""
+    above = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not above.is_dir():
+        raise UserError(f"--out {path}: {'' if above == path else f'{above} '}is a file; choose a folder")
+    return above
 
 
 def progress_bar(what: str, unit: str = "images") -> Callable[[int, int], None]:

@@ -47,6 +47,7 @@ def train(
     else:
         check_claimable(out, "this run")
     check_machine(settings.train)
+    start = None if start_from is None or resume else read_network(weights_file(start_from))[0]
     dataset = build_dataset(settings.data, "train", progress_bar("drawing rooms") if progress else None)
     if resume and dataset.tasks != tasks:
         raise UserError(
@@ -55,8 +56,8 @@ def train(
     check_tasks_labelled(dataset)
     partition = Partition.load(run.partition, dataset) if resume else _partition(settings, dataset)
     network = build_network(dataset.tasks, settings.network, settings.train.seed)
-    if start_from is not None and not resume:
-        load_weights(network, read_network(weights_file(start_from))[0], str(start_from))
+    if start is not None:
+        load_weights(network, start, str(start_from))
     data = build_training_data(settings, dataset, partition)
     if not resume:
         visible = [partition.visible[name] for name in dataset.names]

@@ -170,4 +170,5 @@ def to_image(image: ImageLike) -> UInt8[Tensor, "3 h w"]:
         pixels = np.rint(pixels * 255).astype(np.uint8)
     if pixels.dtype != np.uint8:
         raise ValueError(f"an image must be uint8 or float, not {pixels.dtype}")
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous()
+    # A copy: what Pillow or a caller lent may be read-only, or written to while the prediction is kept.
+    return torch.from_numpy(np.moveaxis(pixels, 2, 0).copy())

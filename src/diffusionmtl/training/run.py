@@ -83,7 +83,7 @@ def check_machine(train: TrainSettings) -> None:
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-        except (MisconfigurationException, ValueError) as error:
+        except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"--accelerator {train.accelerator} --precision {train.precision}: {reason}") from None
 
