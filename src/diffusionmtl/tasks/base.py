@@ -8,6 +8,7 @@ it is drawn. Nothing else in the package asks which kind a task is.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from inspect import isabstract
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -182,7 +183,8 @@ def task_kinds() -> dict[str, type[Task]]:
     while queue:
         kind = queue.pop()
         queue.extend(kind.__subclasses__())
-        found[kind.kind] = kind
+        if not isabstract(kind):
+            found[kind.kind] = kind
     return dict(sorted(found.items()))
 
 

@@ -1,16 +1,19 @@
-"""What the two kinds of yes-or-no label share: their files."""
+"""What the two kinds of yes-or-no label share: files, findings, pictures."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 
 from diffusionmtl import colour, files
 from diffusionmtl.errors import UserError
-from diffusionmtl.tasks.base import drawn_grey_where_invalid
+from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.tasks.base import Task, drawn_grey_where_invalid
 
 THRESHOLD = 128
 
@@ -39,12 +42,6 @@ def read_binary(path: Path, ignore: int | None) -> tuple[Bool[Tensor, "1 h w"], 
     return torch.from_numpy(yes & valid)[None], torch.from_numpy(valid)[None]
 
 
-def check_ignore(ignore: int | None) -> None:
-    """Refuse a value that no 8-bit file can hold."""
-    if ignore is not None and not 0 <= ignore <= 255:
-        raise ValueError(f"ignore must lie between 0 and 255, not {ignore}")
-
-
 def write_binary(
     stem: Path, probability: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"] | None, ignore: int | None
 ) -> list[Path]:
@@ -66,23 +63,58 @@ def write_binary(
     return [path]
 
 
-def draw_probability(
-    probability: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"] | None
-) -> UInt8[np.ndarray, "h w 3"]:
-    """White for yes, black for no."""
-    return drawn_grey_where_invalid(colour.ramp(probability.cpu().numpy(), 0.0, 1.0, "grey"), valid)
+@dataclass(frozen=True)
+class BinaryTask(Task):
+    """A task whose labels say yes or no, whatever the network has to output for it.
 
+    Attributes:
+        ignore: the value that means unknown, if any.
+    """
 
-def describe_binary(value: Bool[Tensor, "1 h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
-    """The share of the valid pixels that says yes."""
-    seen = value[0][valid]
-    return {"set": float(seen.double().mean())} if seen.numel() else {}
+    ignore: int | None = field(default=None, kw_only=True)
 
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".tif", ".tiff")
+    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = "probability"
+    spread_unit: ClassVar[str] = "probability"
 
-def doubts_of_binary(figures: Mapping[str, float]) -> list[str]:
-    """A task without a single yes, or without a single no."""
-    if figures.get("set", 0.5) == 0:
-        return [f"no pixel is set: values below {THRESHOLD} mean no, so 0 and 1 must be saved as 0 and 255"]
-    if figures.get("set", 0.5) == 1:
-        return ["every pixel is set"]
-    return []
+    def __post_init__(self) -> None:
+        if self.ignore is not None and not 0 <= self.ignore <= 255:
+            raise ValueError(f"ignore must lie between 0 and 255, not {self.ignore}")
+
+    @property
+    def label_dtype(self) -> torch.dtype:
+        """Yes or no."""
+        return torch.bool
+
+    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
+        """True where the label says yes."""
+        label, valid = read_binary(path, self.ignore)
+        return label.as_subclass(self.label_type), valid.as_subclass(ValidMap)
+
+    def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
+        """255 x probability as an 8-bit PNG."""
+        return write_binary(stem, value[0].as_subclass(Tensor).float(), valid, self.ignore)
+
+    def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
+        """The share of the valid pixels that says yes."""
+        seen = value.as_subclass(Tensor)[0][valid]
+        return {"set": float(seen.double().mean())} if seen.numel() else {}
+
+    def doubts(self, figures: Mapping[str, float]) -> list[str]:
+        """Files that say 1 where 255 was meant; a task without a single no."""
+        if figures.get("set", 0.5) == 0:
+            return [f"no pixel is set: values below {THRESHOLD} mean no, so 0 and 1 must be saved as 0 and 255"]
+        if figures.get("set", 0.5) == 1:
+            return ["every pixel is set"]
+        return []
+
+    def draw(
+        self,
+        value: Shaped[Tensor, "c h w"],
+        valid: Bool[Tensor, "h w"] | None = None,
+        limits: tuple[float, float] | None = None,
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """White for yes, black for no."""
+        probability = value[0].as_subclass(Tensor).float().cpu().numpy()
+        return drawn_grey_where_invalid(colour.ramp(probability, 0.0, 1.0, "grey"), valid)

@@ -1,28 +1,18 @@
 """Boundaries: the thin lines between one thing and the next."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from diffusionmtl import losses
-from diffusionmtl.labels import LabelMap, ValidMap, nearest_resize
+from diffusionmtl.labels import LabelMap, nearest_resize
 from diffusionmtl.metrics import boundary as mb
-from diffusionmtl.tasks.base import Meter, Task
-from diffusionmtl.tasks.binary import (
-    check_ignore,
-    describe_binary,
-    doubts_of_binary,
-    draw_probability,
-    read_binary,
-    write_binary,
-)
+from diffusionmtl.tasks.base import Meter
+from diffusionmtl.tasks.binary import BinaryTask
 
 
 class BoundaryMap(LabelMap):
@@ -72,49 +62,29 @@ class BoundaryMeter(Meter):
 
 
 @dataclass(frozen=True)
-class Boundary(Task):
+class Boundary(BinaryTask):
     """Boundary or not, read from an 8-bit PNG (>= 128 is boundary).
 
     Attributes:
         positive_weight: share of the loss that boundary pixels get.
-        ignore: the value that means unknown, if any.
     """
 
     weight: float = field(default=50.0, kw_only=True)
     positive_weight: float = 0.95
-    ignore: int | None = None
 
     kind: ClassVar[str] = "boundary"
     label_type: ClassVar[type[LabelMap]] = BoundaryMap
-    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".tif", ".tiff")
     headline: ClassVar[str] = "odsF@seism-0.0075"
-    higher_is_better: ClassVar[bool] = True
-    unit: ClassVar[str] = "probability"
-    spread_unit: ClassVar[str] = "probability"
 
     def __post_init__(self) -> None:
         if not 0 < self.positive_weight < 1:
             raise ValueError("positive_weight must lie between 0 and 1")
-        check_ignore(self.ignore)
+        super().__post_init__()
 
     @property
     def channels(self) -> int:
         """One logit."""
         return 1
-
-    @property
-    def label_dtype(self) -> torch.dtype:
-        """Yes or no."""
-        return torch.bool
-
-    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
-        """True on a boundary."""
-        label, valid = read_binary(path, self.ignore)
-        return label.as_subclass(BoundaryMap), valid.as_subclass(ValidMap)
-
-    def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
-        """255 x probability as an 8-bit PNG."""
-        return write_binary(stem, value[0].as_subclass(Tensor).float(), valid, self.ignore)
 
     def loss(
         self, raw: Float[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
@@ -129,20 +99,3 @@ class Boundary(Task):
     def meter(self) -> Meter:
         """Boundary F under the protocol of the published PASCAL-Context tables."""
         return BoundaryMeter(mb.SEISM_PASCAL)
-
-    def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
-        """How much of it is set."""
-        return describe_binary(value.as_subclass(Tensor), valid)
-
-    def doubts(self, figures: Mapping[str, float]) -> list[str]:
-        """Files that say 1 where 255 was meant."""
-        return doubts_of_binary(figures)
-
-    def draw(
-        self,
-        value: Shaped[Tensor, "c h w"],
-        valid: Bool[Tensor, "h w"] | None = None,
-        limits: tuple[float, float] | None = None,
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        """White on a boundary."""
-        return draw_probability(value[0].as_subclass(Tensor).float(), valid)

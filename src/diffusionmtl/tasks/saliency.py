@@ -1,27 +1,17 @@
 """Saliency: the part of a picture that a person looks at first."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from diffusionmtl import losses
-from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.labels import LabelMap
 from diffusionmtl.metrics import functional as mf
-from diffusionmtl.tasks.base import Meter, Task
-from diffusionmtl.tasks.binary import (
-    check_ignore,
-    describe_binary,
-    doubts_of_binary,
-    draw_probability,
-    read_binary,
-    write_binary,
-)
+from diffusionmtl.tasks.base import Meter
+from diffusionmtl.tasks.binary import BinaryTask
 
 
 class SaliencyMap(LabelMap):
@@ -61,45 +51,19 @@ class SaliencyMeter(Meter):
 
 
 @dataclass(frozen=True)
-class Saliency(Task):
-    """Salient or not, read from an 8-bit PNG (>= 128 is salient).
-
-    Attributes:
-        ignore: the value that means unknown, if any.
-    """
+class Saliency(BinaryTask):
+    """Salient or not, read from an 8-bit PNG (>= 128 is salient)."""
 
     weight: float = field(default=5.0, kw_only=True)
-    ignore: int | None = None
 
     kind: ClassVar[str] = "saliency"
     label_type: ClassVar[type[LabelMap]] = SaliencyMap
-    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".tif", ".tiff")
     headline: ClassVar[str] = "maxF@pooled19"
-    higher_is_better: ClassVar[bool] = True
-    unit: ClassVar[str] = "probability"
-    spread_unit: ClassVar[str] = "probability"
-
-    def __post_init__(self) -> None:
-        check_ignore(self.ignore)
 
     @property
     def channels(self) -> int:
         """Two logits: not salient, salient."""
         return 2
-
-    @property
-    def label_dtype(self) -> torch.dtype:
-        """Yes or no."""
-        return torch.bool
-
-    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
-        """True where salient."""
-        label, valid = read_binary(path, self.ignore)
-        return label.as_subclass(SaliencyMap), valid.as_subclass(ValidMap)
-
-    def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
-        """255 x probability as an 8-bit PNG."""
-        return write_binary(stem, value[0].as_subclass(Tensor).float(), valid, self.ignore)
 
     def loss(
         self, raw: Float[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
@@ -122,20 +86,3 @@ class Saliency(Task):
     def meter(self) -> Meter:
         """Pooled maxF."""
         return SaliencyMeter()
-
-    def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
-        """How much of it is set."""
-        return describe_binary(value.as_subclass(Tensor), valid)
-
-    def doubts(self, figures: Mapping[str, float]) -> list[str]:
-        """Files that say 1 where 255 was meant."""
-        return doubts_of_binary(figures)
-
-    def draw(
-        self,
-        value: Shaped[Tensor, "c h w"],
-        valid: Bool[Tensor, "h w"] | None = None,
-        limits: tuple[float, float] | None = None,
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        """White where salient."""
-        return draw_probability(value[0].as_subclass(Tensor).float(), valid)
