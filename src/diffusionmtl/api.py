@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffusionmtl.build import build_network
-from diffusionmtl.config import Settings, changed
+from diffusionmtl.config import settings_from_flat
 from diffusionmtl.models.network import Network
 from diffusionmtl.tasks import Task
 
@@ -19,6 +19,6 @@ def create(method: str, tasks: Sequence[Task], seed: int = 0, **settings: Any) -
         settings: words of `diffusionmtl train --help` about the network, such as `backbone="resnet18"`, `width=64`.
 
     Raises:
-        UserError: an unknown word or backbone, or settings that do not fit together.
+        UserError: an unknown word, method or backbone, a value of another type, or settings that do not fit together.
     """
-    return build_network(tasks, changed(Settings(), method=method, **settings).network, seed)
+    return build_network(tasks, settings_from_flat({"method": method, **settings}, "create").network, seed)

@@ -29,6 +29,7 @@ from diffusionmtl.models.network import Network
 from diffusionmtl.models.pretrained import load_backbone_weights
 from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task, task_from_settings
+from diffusionmtl.tasks.base import name_fault
 
 Progress = Callable[[int, int], None]
 
@@ -53,17 +54,28 @@ def build_network(
         UserError: settings that do not fit together.
     """
     if settings.width % settings.attention_heads:
-        raise UserError(f"--width {settings.width} is not a multiple of --attention_heads {settings.attention_heads}")
-    if not tasks:
-        raise UserError("the task set is empty; name at least one task")
+        raise UserError(f"--width {settings.width} is not a multiple of --attention-heads {settings.attention_heads}")
+    _check_task_set(tasks)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "weights"))
+        # Not torch.manual_seed, which would seed every GPU too, and those are not put back.
+        torch.default_generator.manual_seed(derive_seed(seed, "weights"))
         body = backbone or timm_backbone(settings.backbone, settings.pretrained)
         if settings.backbone_weights and backbone is None:
             load_backbone_weights(body, Path(settings.backbone_weights))
         initial = _initial(tasks, settings, body)
         refiner = None if settings.method == "multitask" else _refiner(tasks, settings, initial)
     return Network(tasks, initial, refiner)
+
+
+def _check_task_set(tasks: Sequence[Task]) -> None:
+    if not tasks:
+        raise UserError("the task set is empty; name at least one task")
+    for number, task in enumerate(tasks):
+        # A weights file from a stranger brings its own names, and predictions are written to folders of these names.
+        if fault := name_fault(task.name):
+            raise UserError(f"task name '{task.name}': {fault}")
+        if any(task.name == other.name for other in tasks[:number]):
+            raise UserError(f"task name '{task.name}' stands twice; give each task a name of its own")
 
 
 def with_weights(tasks: Sequence[Task], weights: dict[str, float]) -> tuple[Task, ...]:
@@ -155,7 +167,7 @@ def build_dataset(settings: DataSettings, split: str, progress: Progress | None 
 def _one_dataset(settings: DataSettings, name: str, split: str, progress: Progress | None) -> DenseDataset:
     if name == ROOMS:
         count = settings.rooms if split == "train" else settings.rooms_val
-        return RoomsDataset.open(split, count, settings.size, progress=progress)
+        return RoomsDataset.open(split, count, settings.size, settings.rooms_seed, progress=progress)
     return FolderDataset.open(Path(name), split, settings.max_pixels)
 
 
@@ -184,11 +196,15 @@ def _augmentation(settings: Settings, tasks: Sequence[Task]) -> Augmentation:
         settings.data.size,
         settings.data.fit,
         scale=given.scale,
-        crop_by=given.crop_by if any(task.name == given.crop_by for task in tasks) else None,
+        crop_by=given.crop_by if any(task.name == given.crop_by and _has_classes(task) for task in tasks) else None,
         max_class_share=given.max_class_share,
         flip=given.flip,
         colour=ColourRanges() if given.photometric else None,
     )
+
+
+def _has_classes(task: Task) -> bool:
+    return not task.label_dtype.is_floating_point and task.label_dtype != torch.bool
 
 
 def describe_run(settings: Settings, tasks: Sequence[Task]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -51,6 +51,7 @@ class DataSettings:
         fit: shrink or enlarge whole images to fit inside size first; otherwise crop at their own resolution.
         rooms: how many rooms to draw for training (`--data rooms`).
         rooms_val: how many rooms to draw for validation.
+        rooms_seed: another seed draws other rooms.
         holdout: share of the training images kept apart to choose the best checkpoint.
         max_pixels: refuse images with more pixels than this.
     """
@@ -63,6 +64,7 @@ class DataSettings:
     fit: bool = True
     rooms: int = 500
     rooms_val: int = 200
+    rooms_seed: int = 0
     holdout: float = 0.05
     max_pixels: int = 150_000_000
 
@@ -233,7 +235,7 @@ def settings_from_parsed(parsed: Mapping[str, Any]) -> Settings:
     for name, kind in GROUPS.items():
         hints = get_type_hints(kind)
         given = {f.name: parsed[f.name] for f in fields(kind) if f.name in parsed}
-        groups[name] = kind(**{key: tuple(v) if str(hints[key]).startswith("tuple") else v for key, v in given.items()})
+        groups[name] = kind(**{key: tuple(v) if get_origin(hints[key]) is tuple else v for key, v in given.items()})
     return Settings(**groups)
 
 
@@ -249,7 +251,9 @@ def changed(settings: Settings, **values: Any) -> Settings:
         mine = {f.name: left.pop(f.name) for f in fields(kind) if f.name in left}
         groups[name] = replace(getattr(settings, name), **mine)
     if left:
-        raise UserError(f"unknown setting '{next(iter(left))}'")
+        word = next(iter(left))
+        known = [f.name for kind in GROUPS.values() for f in fields(kind)]
+        raise UserError(f"unknown setting '{word}'.{nearest(word, known)} See diffusionmtl train --help")
     return Settings(**groups)
 
 

@@ -1,6 +1,5 @@
 """`dataset.yaml`: which tasks a folder of images is labelled for."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from diffusionmtl import files
 from diffusionmtl.data.guess import guessed_tasks
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.tasks import Task, task_from_settings
+from diffusionmtl.tasks.base import name_fault
 
 FILE_NAME = "dataset.yaml"
 IMAGES = "images"
 MAX_BYTES = 1_000_000
 _KEYS = ("tasks",)
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def dataset_tasks(root: Path) -> tuple[Task, ...]:
@@ -56,10 +55,9 @@ def write_dataset_yaml(root: Path, tasks: Iterable[Task]) -> Path:
 
 
 def _checked_name(path: Path, name: Any) -> str:
-    if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name) or name == IMAGES:
-        hint = "put it in quotes" if isinstance(name, bool) else f"use letters, digits, _ and - (and not '{IMAGES}')"
-        raise UserError(f"{path}: task name '{name}' cannot be the name of a folder of labels; {hint}")
-    return name
+    if fault := name_fault(name):
+        raise UserError(f"{path}: task name '{name}' cannot be the name of a folder of labels; {fault}")
+    return str(name)
 
 
 def _how_to_describe(root: Path) -> str:

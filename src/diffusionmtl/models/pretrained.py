@@ -135,7 +135,13 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors, metadata = _read_safetensors(path)
     if "diffusionmtl" not in metadata:
         raise UserError(f"{path}: not a network of this package; give a run folder or its checkpoints/*.safetensors")
-    return tensors, json.loads(metadata["diffusionmtl"])
+    try:
+        description = json.loads(metadata["diffusionmtl"])
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its description is damaged ({_brief(error)}); copy the file anew") from None
+    if not isinstance(description, dict):
+        raise UserError(f"{path}: its description is damaged (not a dictionary); copy the file anew")
+    return tensors, description
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

@@ -5,6 +5,7 @@ label is read and written, what the network must output for it, the loss, what t
 it is drawn. Nothing else in the package asks which kind a task is.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -16,12 +17,28 @@ import numpy as np
 import torch
 import torchmetrics
 from jaxtyping import Bool, Float, Shaped, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusionmtl import colour
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks.values import fitting
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_TAKEN_FOLDERS = ("images", "pictures", "uncertainty")
+
+
+def name_fault(name: object) -> str | None:
+    """What keeps a word from being a task's name, which is a folder on disk and a key of modules; None if nothing."""
+    if isinstance(name, bool):
+        return "put it in quotes"
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return "use letters, digits, _ and -"
+    if name in _TAKEN_FOLDERS:
+        return f"{', '.join(_TAKEN_FOLDERS)} are folders of their own; choose another word"
+    if hasattr(nn.ModuleDict, name) or hasattr(nn.ModuleDict(), name):
+        return f"PyTorch keeps that word for itself; say {name}_map, for instance"
+    return None
 
 
 class Meter(torchmetrics.Metric):
