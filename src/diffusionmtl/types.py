@@ -1,7 +1,7 @@
 """The records that travel between the rooms: what is in them, in which shape and unit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
@@ -130,4 +130,3 @@ class NetworkOutput:
     initial: Mapping[str, Tensor]
     rows: Mapping[str, Int[Tensor, "n"]]
     canvas: Canvas
-    extras: Mapping[str, Tensor] = field(default_factory=dict)

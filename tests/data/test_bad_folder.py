@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffusionmtl import files
 from diffusionmtl.data.base import read_sample
-from diffusionmtl.data.checks import check_samples
+from diffusionmtl.data.checks import check_samples, check_tasks_labelled
 from diffusionmtl.data.folder import FolderDataset, dataset_tasks, write_dataset_yaml
 from diffusionmtl.data.inspect import inspect
 from diffusionmtl.errors import UserError
@@ -55,7 +55,7 @@ def opened(root, split="train"):
 def read_everything(root):
     """What training does before it starts."""
     data = opened(root)
-    data.check_tasks_labelled()
+    check_tasks_labelled(data)
     check_samples(data, [data.annotated(i) for i in range(len(data))])
 
 
@@ -102,7 +102,7 @@ class TestFolders:
         data = opened(root)  # looking is allowed, training is not
         refused(
             r"set: task 'depth' has no label for any of 2 images; add files such as depth/a\.npy or take the task out",
-            data.check_tasks_labelled,
+            lambda: check_tasks_labelled(data),
         )
 
     def test_a_file_where_the_labels_should_be(self, root):

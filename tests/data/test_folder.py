@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffusionmtl import files
 from diffusionmtl.data.base import read_sample
-from diffusionmtl.data.checks import check_samples
+from diffusionmtl.data.checks import check_samples, check_tasks_labelled
 from diffusionmtl.data.folder import FolderDataset, dataset_splits, dataset_tasks, write_dataset_yaml
 from diffusionmtl.errors import UserError
 from diffusionmtl.tasks import Boundary, Depth, Saliency, SemanticSegmentation, SurfaceNormals
@@ -248,7 +248,7 @@ def test_real_folders_open_and_read(shared_data_dir, name):
         pytest.skip(f"{root} is not there")
     for split in dataset_splits(root):
         data = FolderDataset.open(root, split)
-        data.check_tasks_labelled()
+        check_tasks_labelled(data)
         assert data.orphans() == data.unusable_labels() == []
         sample = read_sample(data, len(data) // 2, data.annotated(len(data) // 2))
         for label in sample.labels.values():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.checks import check_tasks_labelled
 from diffusionmtl.data.joined import JoinedDataset
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import ValidMap
@@ -93,8 +94,8 @@ def test_namesakes_without_a_folder_get_numbers():
 def test_a_task_needs_a_label_somewhere():
     bare = Constant("bare", (SEMSEG, Depth("depth")), labelled={"depth"})
     with pytest.raises(UserError, match=r"bare\+more: task 'semseg' has no label for any of 4 images"):
-        JoinedDataset([bare, Constant("more", (Depth("depth"),))]).check_tasks_labelled()
-    JoinedDataset([bare, Constant("full", (SEMSEG,))]).check_tasks_labelled()
+        check_tasks_labelled(JoinedDataset([bare, Constant("more", (Depth("depth"),))]))
+    check_tasks_labelled(JoinedDataset([bare, Constant("full", (SEMSEG,))]))
 
 
 def test_nothing_cannot_be_joined():

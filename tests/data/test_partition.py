@@ -204,12 +204,6 @@ class TestFile:
             Partition({}, "").save(tmp_path / "file" / "partition.txt")
 
 
-def test_images_without_a_label_are_dropped_and_named():
-    kept, dropped = p.drop_unlabelled(Partition({"x": frozenset(), "y": frozenset("a"), "z": frozenset()}, "here"))
-    assert kept == Partition({"y": frozenset("a")}, "here")
-    assert dropped == ("x", "z")
-
-
 class TestHoldOut:
     @given(annotated=annotated_sets, fraction=st.sampled_from([0.0, 0.1, 0.3, 0.7]), seed=st.integers(0, 3))
     def test_both_sides_are_all_of_it_and_no_task_leaves_training(
@@ -241,5 +235,5 @@ class TestHoldOut:
 
     @pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
     def test_not_a_fraction(self, fraction: float):
-        with pytest.raises(UserError, match="hold-out fraction"):
+        with pytest.raises(UserError, match="--holdout"):
             p.hold_out(Partition(everything(5), ""), fraction, 0)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from diffusionmtl import files
 from diffusionmtl.data.base import DenseDataset
-from diffusionmtl.data.checks import check_tasks_labelled
 from diffusionmtl.data.description import IMAGES, dataset_tasks, write_dataset_yaml
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
@@ -142,14 +141,6 @@ class FolderDataset(DenseDataset):
         return sorted(
             p for p in self._folder.iterdir() if p.is_dir() and p.name not in known and not p.name.startswith(".")
         )
-
-    def check_tasks_labelled(self) -> None:
-        """Refuse a task of which this split has no label at all.
-
-        Raises:
-            UserError: names the folder.
-        """
-        check_tasks_labelled(self)
 
 
 def dataset_splits(root: Path) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from diffusionmtl.data.base import DenseDataset
-from diffusionmtl.data.checks import check_tasks_labelled
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Task
 
@@ -58,6 +57,11 @@ class JoinedDataset(DenseDataset):
         at, i = self._place(index)
         return frozenset(self._words[at][task] for task in self.parts[at].annotated(i))
 
+    def informative(self, index: int) -> frozenset[str]:
+        """What its own data set says."""
+        at, i = self._place(index)
+        return frozenset(self._words[at][task] for task in self.parts[at].informative(i))
+
     def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
         """The image, from its own data set."""
         part, i = self.located(index)
@@ -68,14 +72,6 @@ class JoinedDataset(DenseDataset):
         at, i = self._place(index)
         own = {joined: word for word, joined in self._words[at].items()}
         return self.parts[at].label(i, own[task])
-
-    def check_tasks_labelled(self) -> None:
-        """Refuse a task of which no image of any part has a label.
-
-        Raises:
-            UserError: names the task.
-        """
-        check_tasks_labelled(self)
 
 
 def _task_names(parts: Sequence[DenseDataset], prefixes: Sequence[str]) -> list[dict[str, str]]:

@@ -122,6 +122,10 @@ def annotations(dataset: DenseDataset) -> dict[str, frozenset[str]]:
     return {name: frozenset(dataset.annotated(index)) for index, name in enumerate(dataset.names)}
 
 
+def _informative(dataset: DenseDataset) -> dict[str, frozenset[str]]:
+    return {name: dataset.informative(index) for index, name in enumerate(dataset.names)}
+
+
 def as_found(annotated: Annotated) -> Partition:
     """Every annotation there is, for data that is partly labelled by itself."""
     return Partition(dict(annotated), "as found")
@@ -221,6 +225,9 @@ PROTOCOLS: Mapping[str, Callable[[Annotated, Sequence[str], int], Partition]] = 
     "random": random_label,
 }
 
+DRAWN = ("one", "random")
+"""The protocols that choose by chance, which must not spend a choice on a label that says nothing."""
+
 
 def make_partition(mode: str, dataset: DenseDataset, seed: int) -> Partition:
     """The partition that `--labels` asks for: as-found, full, one, random, or the path of a partition file.
@@ -229,19 +236,14 @@ def make_partition(mode: str, dataset: DenseDataset, seed: int) -> Partition:
         UserError: neither a known word nor a usable file.
     """
     if mode in PROTOCOLS:
-        return PROTOCOLS[mode](annotations(dataset), [task.name for task in dataset.tasks], seed)
+        known = _informative(dataset) if mode in DRAWN else annotations(dataset)
+        return PROTOCOLS[mode](known, [task.name for task in dataset.tasks], seed)
     path = Path(mode)
     if not path.exists():
         raise UserError(
             f"labels: '{mode}' is neither a file nor one of {', '.join(PROTOCOLS)}.{nearest(mode, PROTOCOLS)}"
         )
     return Partition.load(path, dataset)
-
-
-def drop_unlabelled(partition: Partition) -> tuple[Partition, tuple[str, ...]]:
-    """The partition of just the images that show a label, and the names of those that show none."""
-    dropped = tuple(name for name, tasks in partition.visible.items() if not tasks)
-    return partition.only(name for name, tasks in partition.visible.items() if tasks), dropped
 
 
 def hold_out(partition: Partition, fraction: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -257,7 +259,7 @@ def hold_out(partition: Partition, fraction: float, seed: int) -> tuple[tuple[st
         The names to train on and the names held out, both in the partition's order.
     """
     if not 0 <= fraction < 1:
-        raise UserError(f"hold-out fraction: must lie in [0, 1), not {fraction}")
+        raise UserError(f"--holdout {fraction}: must lie in [0, 1)")
     tasks = sorted(frozenset[str]().union(*partition.visible.values()))
     counts = partition.counts(tasks)
     held = dict.fromkeys(tasks, 0)

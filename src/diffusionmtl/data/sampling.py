@@ -51,7 +51,7 @@ class EpochSampler(Sampler[list[Key]]):
         if len(indices) < (together if drop_last else 1):
             raise UserError(
                 f"batch size: {together} images at once, but only {len(indices)} have a label to train on; "
-                "lower --batch-size or label more images"
+                "lower --batch or label more images"
             )
         self.indices = np.asarray(indices, dtype=np.int64)
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last

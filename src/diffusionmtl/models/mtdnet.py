@@ -1,30 +1,15 @@
 """Refinement by diffusion: signal and condition from the initial network, noise, denoising, final prediction."""
 
-from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diffusionmtl.diffusion import NoiseSource, Schedule, ddpm, q_sample
+from diffusionmtl.diffusion.samplers import Watch
 from diffusionmtl.models.denoiser import Denoiser
 from diffusionmtl.types import InitialOutput
-
-Watch = Callable[[int, Mapping[str, Tensor], Mapping[str, Tensor]], None]
-
-
-@runtime_checkable
-class Signal(Protocol):
-    """What is diffused: how it is taken from the initial network and how the final prediction is read off it."""
-
-    def start(self, initial: InitialOutput) -> Mapping[str, Tensor]:
-        """Per task, the clean signal [B c h w]."""
-        ...
-
-    def read(self, task: str, clean: Tensor) -> Tensor:
-        """Raw outputs [n C_t h w] from a clean signal [n c h w]."""
-        ...
 
 
 class FeatureSignal(nn.Module):

@@ -7,8 +7,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from diffusionmtl.diffusion import NoiseSource
+from diffusionmtl.diffusion.samplers import Watch
 from diffusionmtl.models.initial import InitialNetwork
-from diffusionmtl.models.mtdnet import Refiner, Watch
+from diffusionmtl.models.mtdnet import Refiner
 from diffusionmtl.tasks import Task
 from diffusionmtl.types import InitialOutput, NetworkOutput
 

@@ -7,8 +7,6 @@ from diffusionmtl.data.rooms import things
 from diffusionmtl.data.rooms.palette import Style, Surface, Texture
 from diffusionmtl.data.rooms.parts import Casts, Number, Piece, Solid, Thing, ball, block, box, drum
 
-WALL_THICKNESS = 0.03
-
 
 def window(style: Style, width: Number, low: Number, high: Number, brightness: Number) -> Piece:
     """A window between the heights `low` and `high`; `brightness` is how much its view glows."""

@@ -4,7 +4,7 @@ import math
 
 from diffusionmtl.data.rooms import things
 from diffusionmtl.data.rooms.palette import Style, Texture
-from diffusionmtl.data.rooms.parts import Casts, Number, Piece, Solid, Thing, ball, block, box, drum, limb, turned
+from diffusionmtl.data.rooms.parts import Casts, Number, Piece, Solid, Thing, ball, block, box, drum, limb
 
 
 def bed(style: Style) -> Piece:
@@ -291,8 +291,3 @@ def plant(style: Style) -> Piece:
 def clutter(style: Style) -> Piece:
     """Something on the floor: boxes, a ball, a basket, a suitcase, a pouffe, a toy or a pile of books."""
     return things.floor_object(style)
-
-
-def turned_block(centre, size, surface, yaw: Number) -> Solid:
-    """A box turned about the vertical."""
-    return block(centre, size, surface, axes=turned(yaw))
