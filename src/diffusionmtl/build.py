@@ -167,7 +167,7 @@ def build_dataset(settings: DataSettings, split: str, progress: Progress | None 
 def _one_dataset(settings: DataSettings, name: str, split: str, progress: Progress | None) -> DenseDataset:
     if name == ROOMS:
         count = settings.rooms if split == "train" else settings.rooms_val
-        return RoomsDataset.open(split, count, settings.size, settings.rooms_seed, progress=progress)
+        return RoomsDataset.open(split, count, settings.size, progress=progress)
     return FolderDataset.open(Path(name), split, settings.max_pixels)
 
 

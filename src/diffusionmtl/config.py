@@ -51,7 +51,6 @@ class DataSettings:
         fit: shrink or enlarge whole images to fit inside size first; otherwise crop at their own resolution.
         rooms: how many rooms to draw for training (`--data rooms`).
         rooms_val: how many rooms to draw for validation.
-        rooms_seed: another seed draws other rooms.
         holdout: share of the training images kept apart to choose the best checkpoint.
         max_pixels: refuse images with more pixels than this.
     """
@@ -64,7 +63,6 @@ class DataSettings:
     fit: bool = True
     rooms: int = 500
     rooms_val: int = 200
-    rooms_seed: int = 0
     holdout: float = 0.05
     max_pixels: int = 150_000_000
 
