@@ -31,6 +31,13 @@ class DenseDataset(ABC):
     def annotated(self, index: int) -> frozenset[str]:
         """The names of the tasks for which this image has an annotation, known without opening one."""
 
+    def informative(self, index: int) -> frozenset[str]:
+        """The annotations that a partition drawn by chance may choose from.
+
+        All of them, unless the data set knows of some that they say nothing, such as the body parts of nobody.
+        """
+        return self.annotated(index)
+
     @abstractmethod
     def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
         """The image, RGB in [0, 255].

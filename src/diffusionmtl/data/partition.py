@@ -122,6 +122,10 @@ def annotations(dataset: DenseDataset) -> dict[str, frozenset[str]]:
     return {name: frozenset(dataset.annotated(index)) for index, name in enumerate(dataset.names)}
 
 
+def _informative(dataset: DenseDataset) -> dict[str, frozenset[str]]:
+    return {name: dataset.informative(index) for index, name in enumerate(dataset.names)}
+
+
 def as_found(annotated: Annotated) -> Partition:
     """Every annotation there is, for data that is partly labelled by itself."""
     return Partition(dict(annotated), "as found")
@@ -221,6 +225,9 @@ PROTOCOLS: Mapping[str, Callable[[Annotated, Sequence[str], int], Partition]] = 
     "random": random_label,
 }
 
+DRAWN = ("one", "random")
+"""The protocols that choose by chance, which must not spend a choice on a label that says nothing."""
+
 
 def make_partition(mode: str, dataset: DenseDataset, seed: int) -> Partition:
     """The partition that `--labels` asks for: as-found, full, one, random, or the path of a partition file.
@@ -229,7 +236,8 @@ def make_partition(mode: str, dataset: DenseDataset, seed: int) -> Partition:
         UserError: neither a known word nor a usable file.
     """
     if mode in PROTOCOLS:
-        return PROTOCOLS[mode](annotations(dataset), [task.name for task in dataset.tasks], seed)
+        known = _informative(dataset) if mode in DRAWN else annotations(dataset)
+        return PROTOCOLS[mode](known, [task.name for task in dataset.tasks], seed)
     path = Path(mode)
     if not path.exists():
         raise UserError(

@@ -35,6 +35,10 @@ class SelectedTasks(DenseDataset):
         """Of the chosen tasks."""
         return self.dataset.annotated(index) & self._chosen
 
+    def informative(self, index: int) -> frozenset[str]:
+        """Of the chosen tasks."""
+        return self.dataset.informative(index) & self._chosen
+
     def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
         """The same image."""
         return self.dataset.image(index)
