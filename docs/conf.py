@@ -1,0 +1,20 @@
+"""How `make docs` builds these pages."""
+
+from importlib import metadata
+
+project = "diffusionmtl"
+author = "The diffusionmtl authors"
+copyright = author
+release = metadata.version("diffusionmtl")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+# README.md is what a reader of the folder sees; index.rst includes it and adds the navigation.
+exclude_patterns = ["README.md", "_build"]
+myst_heading_anchors = 3
+# Links that leave docs/ are right in the repository; tests/test_docs.py follows every one.
+suppress_warnings = ["myst.xref_missing"]
+
+html_theme = "furo"
+html_title = "diffusionmtl"
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
