@@ -11,15 +11,17 @@ from diffusionmtl.data.collate import collate
 from diffusionmtl.data.export import export_folder
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.joined import JoinedDataset
+from diffusionmtl.data.pascal_context import PascalContext
 from diffusionmtl.data.rooms.dataset import RoomsDataset
 from diffusionmtl.data.selected import SelectedTasks
 from diffusionmtl.labels import ValidMap
 from diffusionmtl.tasks import Depth, SemanticSegmentation, SurfaceNormals
+from tests.data import miniatures
 from tests.toy import ToyDataset
 
 SIZE = (24, 32)
 PARTLY = {0: ["semseg"], 1: ["depth", "normals"], 2: [], 3: ["edge", "saliency"]}
-KINDS = ("toy", "folder", "joined", "rooms", "selected")
+KINDS = ("toy", "folder", "joined", "rooms", "selected", "pascal-context")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,7 @@ def datasets(tmp_path_factory) -> dict[str, DenseDataset]:
         "joined": JoinedDataset([folder, SelectedTasks(rooms, ["human_parts"]), ToyDataset(length=2)]),
         "rooms": rooms,
         "selected": SelectedTasks(toy, ["depth", "edge"]),
+        "pascal-context": PascalContext.open(miniatures.pascal_context(root / "PASCALContext"), "train"),
     }
 
 
@@ -44,8 +47,8 @@ def dataset(request, datasets) -> DenseDataset:
 
 
 def pairs(dataset: DenseDataset):
-    """Every (index, task) that is annotated."""
-    return [(i, task) for i in range(len(dataset)) for task in dataset.tasks if task.name in dataset.annotated(i)]
+    """Every (index, task) whose annotation says something."""
+    return [(i, task) for i in range(len(dataset)) for task in dataset.tasks if task.name in dataset.informative(i)]
 
 
 def test_names_are_unique_and_words(dataset):
@@ -58,7 +61,7 @@ def test_names_are_unique_and_words(dataset):
 
 def test_an_image_is_annotated_for_tasks_of_the_set(dataset):
     names = {task.name for task in dataset.tasks}
-    assert all(dataset.annotated(i) <= names for i in range(len(dataset)))
+    assert all(dataset.informative(i) <= dataset.annotated(i) <= names for i in range(len(dataset)))
     assert pairs(dataset)
 
 
