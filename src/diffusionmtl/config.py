@@ -16,6 +16,7 @@ from diffusionmtl.errors import UserError, nearest
 
 Method = Literal["feature", "prediction", "multitask"]
 
+_DEEPEST = 50
 _TINY = 1e-12
 _POSITIVE_WORDS = (
     "size rooms rooms_val max_pixels width grid_stride token_stride blocks attention_heads steps epochs batch"
@@ -51,6 +52,7 @@ class DataSettings:
         fit: shrink or enlarge whole images to fit inside size first; otherwise crop at their own resolution.
         rooms: how many rooms to draw for training (`--data rooms`).
         rooms_val: how many rooms to draw for validation.
+        rooms_seed: another seed draws other rooms.
         holdout: share of the training images kept apart to choose the best checkpoint.
         max_pixels: refuse images with more pixels than this.
     """
@@ -63,6 +65,7 @@ class DataSettings:
     fit: bool = True
     rooms: int = 500
     rooms_val: int = 200
+    rooms_seed: int = 0
     holdout: float = 0.05
     max_pixels: int = 150_000_000
 
@@ -273,9 +276,17 @@ def read_yaml(path: Path, limit: int = 1_000_000) -> Any:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Plain data from YAML text; aliases are refused, since a few lines of them can stand for gigabytes."""
+    """Plain data from YAML text; aliases are refused, since a few lines of them can stand for gigabytes.
+
+    Raises:
+        UserError: not such YAML, or nested too deeply.
+    """
+    depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise UserError(f"{where}: line {event.start_mark.line + 1}: nested too deeply")
             if isinstance(event, yaml.AliasEvent):
                 raise UserError(
                     f"{where}: line {event.start_mark.line + 1}: aliases (*name) are not accepted; spell it out"
@@ -283,8 +294,6 @@ def parse_yaml(text: str, where: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: not valid YAML: {_first_line(error)}") from None
-    except RecursionError:
-        raise UserError(f"{where}: nested too deeply") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -35,10 +35,14 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     with _opened(path, max_pixels) as picture:
         picture.load()
-        upright = ImageOps.exif_transpose(picture)
-        if upright.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-            return np.repeat(_wide_grey_to_uint8(_native(np.asarray(upright)))[..., None], 3, axis=2)
-        return np.asarray(upright.convert("RGB"))
+        return rgb_pixels(ImageOps.exif_transpose(picture))
+
+
+def rgb_pixels(picture: Image.Image) -> np.ndarray:
+    """A Pillow picture as uint8 RGB [H W 3]; 16-bit grey is scaled, where Pillow's own conversion would clip it."""
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        return np.repeat(_wide_grey_to_uint8(_native(np.asarray(picture)))[..., None], 3, axis=2)
+    return np.asarray(picture.convert("RGB"))
 
 
 def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -62,7 +62,7 @@ class Predictor:
 
         Raises:
             UserError: the file is not a readable image.
-            ValueError: an array or tensor of another shape.
+            ValueError: an array or tensor of another shape, or no samples.
         """
         original = to_image(image)
         seen = original if self.size is None else fit(original, self.size)
@@ -98,7 +98,12 @@ class Predictor:
             samples: noise draws. The backbone and the initial network run once for all of them.
             seed: of the noise.
             size: H, W of the answers; that of `image` if None.
+
+        Raises:
+            ValueError: no samples.
         """
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, not {samples}")
         initial = self.network.initial(image.to(self.device))
         outputs = [
             self.network.finish(initial, SeededNoise(derive_seed(seed, "sample", sample), keys))
@@ -153,7 +158,7 @@ def to_image(image: ImageLike) -> UInt8[Tensor, "3 h w"]:
     if isinstance(image, str | Path):
         pixels: Any = files.read_image(Path(image))
     elif isinstance(image, Image.Image):
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = files.rgb_pixels(image)
     elif isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3:
             raise ValueError(f"a tensor image must be [3 H W], not {list(image.shape)}")
@@ -162,7 +167,7 @@ def to_image(image: ImageLike) -> UInt8[Tensor, "3 h w"]:
         pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    if pixels.ndim != 3 or pixels.shape[2] != 3:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ValueError(f"an image must be [H W 3], not {list(pixels.shape)}")
     if pixels.dtype.kind == "f":
         if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 1:
