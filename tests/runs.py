@@ -31,6 +31,13 @@ TINY = dict(
     accelerator="cpu",
 )
 
+STEPS_PER_EPOCH = 2
+VARIANTS = {
+    "feature": dict(),
+    "prediction": dict(method="prediction", ema=0.5, optimizer="adam", schedule="poly"),
+    "multitask": dict(method="multitask", holdout=0.0, labels="random", rooms=9),
+}
+
 
 def tiny(**words) -> Settings:
     """Settings of a run that takes a second: 2 epochs of 2 steps on 9 of 15 rooms of 32x32."""

@@ -1,0 +1,113 @@
+"""Full disks and broken numbers cost nothing that was kept before."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from diffusionmtl.cli import main
+from diffusionmtl.errors import UserError
+from diffusionmtl.inference.load import load
+from diffusionmtl.runfolder import LAST_CHECKPOINT
+from tests.runs import (
+    STEPS_PER_EPOCH,
+    assert_same_run,
+    tiny,
+    trained,
+    with_callback,
+)
+
+
+class HalfWritten:
+    """A stream on a disk that gets full halfway."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stream.close()
+
+    def write(self, data):
+        self.stream.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "last.safetensors"])
+def test_a_full_disk_costs_no_checkpoint(whole, tmp_path, monkeypatch, capsys, name):
+    usual = Path.open
+    writes = []
+
+    def full_the_second_time(path, mode="r", *args, **kwargs):
+        stream = usual(path, mode, *args, **kwargs)
+        if "w" in mode and name in path.name:
+            writes.append(path)
+            return HalfWritten(stream) if len(writes) == 2 else stream
+        return stream
+
+    settings = tiny()
+    out = tmp_path / "run"
+    words = " ".join(f"--{k.replace('_', '-')} {_said(v)}" for k, v in settings.flat().items() if _said(v))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full_the_second_time)
+        assert main(f"train --out {out} {words}".split()) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert name in said[0]
+    assert "No space left on device" in said[0]
+    assert "previous one is still there" in said[0]
+    assert not list(out.rglob("*.part"))
+    first_epoch = torch.load(out / "checkpoints" / LAST_CHECKPOINT, weights_only=True)
+    assert first_epoch["global_step"] == STEPS_PER_EPOCH
+    load(out)
+    assert_same_run(trained(settings, out, resume=True), whole("feature"))
+
+
+def _said(value) -> str:
+    if value in (None, {}, []):
+        return ""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value).lower()
+
+
+def test_a_checkpoint_is_never_seen_half_written(whole, tmp_path, monkeypatch):
+    """It is renamed from a complete file beside it: on one disk that is one step."""
+    renamed = []
+    usual = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, target: (renamed.append((path, target)), usual(path, target))[1])
+    run = trained(tiny(epochs=1), tmp_path / "run")
+    checkpoint = run.checkpoints / LAST_CHECKPOINT
+    assert [path.parent for path, target in renamed if target == checkpoint] == [checkpoint.parent]
+
+
+class Poison(Callback):
+    """Makes one weight infinite before a step, counted from 0."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            pl_module.network.initial.heads["depth"].weight.data.fill_(float("inf"))
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0, None), (2, None), (4, 3)])
+def test_a_loss_that_is_no_number_ends_the_run_before_it_is_kept(tmp_path, monkeypatch, step, kept):
+    with_callback(monkeypatch, Poison(step))
+    out = tmp_path / "run"
+    settings = tiny(tasks=("depth", "semseg"), labels="full", clip=0.0)
+    message = (
+        rf"step {step + 1}: the loss is not finite \(tasks: .*depth.*; images: room-\d+, room-\d+, room-\d+, room-"
+    )
+    with pytest.raises(UserError, match=message):
+        trained(settings, out)
+    checkpoint = out / "checkpoints" / LAST_CHECKPOINT
+    if kept is None:
+        assert not checkpoint.exists()
+    else:
+        assert torch.load(checkpoint, weights_only=True)["global_step"] == kept
+        assert all(bool(value.isfinite().all()) for value in load(out).network.state_dict().values())
