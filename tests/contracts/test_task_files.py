@@ -13,7 +13,16 @@ from torch import Tensor
 
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import ValidMap
-from diffusionmtl.tasks import Boundary, Depth, Saliency, SemanticSegmentation, SurfaceNormals, Task, task_kinds
+from diffusionmtl.tasks import (
+    Boundary,
+    Depth,
+    Disparity,
+    Saliency,
+    SemanticSegmentation,
+    SurfaceNormals,
+    Task,
+    task_kinds,
+)
 
 NAMES = tuple(f"class {i}" for i in range(300))
 TASKS = [
@@ -24,6 +33,7 @@ TASKS = [
     SemanticSegmentation("t", classes=NAMES[:3], ignore=-1),
     Depth("t"),
     Depth("t", scale=0.01),
+    Disparity("t", scale=1 / 256),
     SurfaceNormals("t"),
     SurfaceNormals("t", frame="opencv"),
     Saliency("t", ignore=0),

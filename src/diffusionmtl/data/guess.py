@@ -13,7 +13,8 @@ _LOOKED_AT = 5
 _IGNORE = 255
 _LINES_COVER = 0.12
 _WORDS = {
-    "depth": ("depth", "disparity"),
+    "disparity": ("disparit",),
+    "depth": ("depth",),
     "normals": ("normal",),
     "boundary": ("edge", "boundar", "contour"),
     "saliency": ("sal",),

@@ -76,7 +76,7 @@ class Depth(Task):
 
     def __post_init__(self) -> None:
         if not self.scale > 0 or not self.limit > 0:
-            raise ValueError("scale and limit must be positive numbers of metres")
+            raise ValueError("scale and limit must be positive numbers")
 
     @property
     def channels(self) -> int:
@@ -90,8 +90,8 @@ class Depth(Task):
             raw = raw[..., 0]
         if raw.ndim != 2:
             raise UserError(
-                f"{path}: depth needs one number per pixel, found shape {'x'.join(map(str, raw.shape))}; "
-                "save a 16-bit grey PNG or a .npy [H W] in metres"
+                f"{path}: {self.kind} needs one number per pixel, found shape {'x'.join(map(str, raw.shape))}; "
+                "save a 16-bit grey PNG or a .npy [H W]"
             )
         with np.errstate(over="ignore"):  # beyond float32 is infinity, and that is unknown
             metres = raw.astype(np.float32)
@@ -100,11 +100,12 @@ class Depth(Task):
         valid = np.isfinite(metres) & (metres > 0)
         if valid.any() and metres[valid].max() > self.limit:
             raise UserError(
-                f"{path}: depth of {metres[valid].max():.6g} m in task '{self.name}' (limit {self.limit:g} m): "
-                "wrong unit? Set scale (metres per unit of a PNG), save .npy in metres, or raise limit in dataset.yaml"
+                f"{path}: {self.kind} of {metres[valid].max():.6g} {self.unit} in task '{self.name}' (limit "
+                f"{self.limit:g} {self.unit}): wrong unit? Set scale ({self.unit} per unit of a PNG), save .npy in "
+                f"{self.unit}, or raise limit in dataset.yaml"
             )
         label = torch.from_numpy(np.where(valid, metres, 0).astype(np.float32))[None]
-        return label.as_subclass(DepthMap), torch.from_numpy(valid)[None].as_subclass(ValidMap)
+        return label.as_subclass(self.label_type), torch.from_numpy(valid)[None].as_subclass(ValidMap)
 
     def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
         """`.npy` in metres and a 16-bit PNG in units of `scale`, saturating; 0 where not valid."""

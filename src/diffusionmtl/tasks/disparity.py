@@ -1,0 +1,57 @@
+"""Disparity: inverse depth, up to a factor that is the data set's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Shaped, UInt8
+from torch import Tensor
+
+from diffusionmtl import colour
+from diffusionmtl.labels import LabelMap
+from diffusionmtl.tasks.base import all_valid, drawn_grey_where_invalid
+from diffusionmtl.tasks.depth import Depth
+
+
+class DisparityMap(LabelMap):
+    """Inverse depth [1 H W], 0 where things are infinitely far."""
+
+    def zoomed(self, scale: float) -> "DisparityMap":
+        """A zoom by s shows things as if they were s times nearer, so at s times the disparity."""
+        return self.like(self.plain() * scale)
+
+
+@dataclass(frozen=True)
+class Disparity(Depth):
+    """Disparity per pixel, read from a 16-bit PNG (value x scale) or a `.npy`; one unit all over the data set.
+
+    Loss and scores are those of depth, in the unit of the labels. The default scale makes a PNG's whole range 1.
+
+    Attributes:
+        scale: disparity per unit of an integer file.
+        limit: labels beyond this are an error.
+    """
+
+    scale: float = 1 / 65535
+
+    kind: ClassVar[str] = "disparity"
+    label_type: ClassVar[type[LabelMap]] = DisparityMap
+    unit: ClassVar[str] = "disparity"
+    spread_unit: ClassVar[str] = "disparity"
+
+    def doubts(self, figures: Mapping[str, float]) -> list[str]:
+        """None: any number may be a disparity."""
+        return []
+
+    def draw(
+        self,
+        value: Shaped[Tensor, "c h w"],
+        valid: Bool[Tensor, "h w"] | None = None,
+        limits: tuple[float, float] | None = None,
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Near is bright, far is dark, as depth is drawn."""
+        low, high = limits or self.limits(value, all_valid(value) if valid is None else valid) or (0.0, 1.0)
+        return drawn_grey_where_invalid(
+            colour.ramp(value[0].as_subclass(Tensor).float().cpu().numpy(), low, high), valid
+        )
