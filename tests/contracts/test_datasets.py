@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from diffusionmtl.data.base import DenseDataset, read_sample
+from diffusionmtl.data.cityscapes import open_cityscapes
 from diffusionmtl.data.collate import collate
 from diffusionmtl.data.export import export_folder
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.joined import JoinedDataset
+from diffusionmtl.data.nyud import open_nyud
 from diffusionmtl.data.pascal_context import PascalContext
 from diffusionmtl.data.rooms.dataset import RoomsDataset
 from diffusionmtl.data.selected import SelectedTasks
@@ -21,7 +23,8 @@ from tests.toy import ToyDataset
 
 SIZE = (24, 32)
 PARTLY = {0: ["semseg"], 1: ["depth", "normals"], 2: [], 3: ["edge", "saliency"]}
-KINDS = ("toy", "folder", "joined", "rooms", "selected", "pascal-context")
+PUBLISHED = ("pascal-context", "nyud-arrays", "nyud-pictures", "cityscapes-arrays", "cityscapes-official")
+KINDS = ("toy", "folder", "joined", "rooms", "selected", *PUBLISHED)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,10 @@ def datasets(tmp_path_factory) -> dict[str, DenseDataset]:
         "rooms": rooms,
         "selected": SelectedTasks(toy, ["depth", "edge"]),
         "pascal-context": PascalContext.open(miniatures.pascal_context(root / "PASCALContext"), "train"),
+        "nyud-arrays": open_nyud(miniatures.nyud_arrays(root / "nyud-arrays"), "train"),
+        "nyud-pictures": open_nyud(miniatures.nyud_pictures(root / "nyud-pictures"), "train"),
+        "cityscapes-arrays": open_cityscapes(miniatures.cityscapes_arrays(root / "cityscapes-arrays"), "train"),
+        "cityscapes-official": open_cityscapes(miniatures.cityscapes_official(root / "cityscapes-official"), "val"),
     }
 
 

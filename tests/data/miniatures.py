@@ -124,3 +124,86 @@ def write_normal_classes(root: Path, count: int = 169) -> None:
     (root / "context_classes.json").write_text(json.dumps(context))
     indoor = {f"class {n}": i for i, n in enumerate(numbers)} | {"unknown": 0, "television": 5}
     (root / "nyu_classes.json").write_text(json.dumps(indoor))
+
+
+def unit_normals(size: tuple[int, int] = SIZE) -> np.ndarray:
+    normals = np.zeros((*size, 3), np.float32)
+    normals[..., 2] = 1.0
+    normals[:, :8] = (0.6, 0.0, 0.8)
+    normals[:2, :2] = 0.0
+    return normals
+
+
+def write_array_image(root: Path, split: str, i: int, dtype: type = np.float32) -> None:
+    image = np.random.default_rng(i).random((*SIZE, 3))
+    write_npy(root / split / "image" / f"{i}.npy", image.astype(dtype))
+
+
+def nyud_arrays(root: Path, counts: tuple[int, int] = (3, 2), dtype: type = np.float32) -> Path:
+    """The tree of MTAN's NYUv2; the number type of the files is not known, so tests try several."""
+    for split, count in zip(("train", "val"), counts, strict=True):
+        for i in range(count):
+            write_array_image(root, split, i, dtype)
+            classes = np.full(SIZE, 12.0)
+            classes[:, 4:16], classes[0] = i, -1
+            write_npy(root / split / "label" / f"{i}.npy", classes.astype(dtype))
+            depth = np.full((*SIZE, 1), 2.5)
+            depth[4] = 0
+            write_npy(root / split / "depth" / f"{i}.npy", depth.astype(dtype))
+            write_npy(root / split / "normal" / f"{i}.npy", unit_normals().astype(dtype))
+    return root
+
+
+def nyud_pictures(root: Path, counts: tuple[int, int] = (3, 2)) -> Path:
+    """The tree of ATRC's NYUD-v2."""
+    rng = np.random.default_rng(0)
+    number = 1
+    for split, count in zip(("train", "val"), counts, strict=True):
+        names = [f"img_{number + i:04d}" for i in range(count)]
+        number += count
+        (root / "gt_sets").mkdir(parents=True, exist_ok=True)
+        (root / "gt_sets" / f"{split}.txt").write_text("\n".join(names) + "\n")
+        for name in names:
+            write_png(root / "images" / f"{name}.png", rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+            classes = np.full(SIZE, 40, np.uint8)
+            classes[:, 4:16], classes[0] = 1, 0
+            write_png(root / "segmentation" / f"{name}.png", classes)
+            write_npy(root / "depth" / f"{name}.npy", np.full(SIZE, 3.25, np.float32))
+            coded = np.rint((unit_normals() + 1) * 127.5).astype(np.uint8)
+            write_png(root / "normals" / f"{name}.png", coded)
+            write_png(root / "edge" / f"{name}.png", 255 * rectangle(0, 7, SIZE[0], 1))
+    return root
+
+
+def cityscapes_arrays(root: Path, counts: tuple[int, int] = (3, 2)) -> Path:
+    """The tree of MTAN's Cityscapes."""
+    for split, count in zip(("train", "val"), counts, strict=True):
+        for i in range(count):
+            write_array_image(root, split, i)
+            for classes in (2, 7, 19):
+                label = np.full(SIZE, classes - 1.0)
+                label[:, 4:16], label[0] = 0, -1
+                write_npy(root / split / f"label_{classes}" / f"{i}.npy", label)
+            disparity = np.full((*SIZE, 1), 0.4922, np.float32)
+            disparity[4] = 0
+            write_npy(root / split / "depth" / f"{i}.npy", disparity)
+    return root
+
+
+def cityscapes_official(root: Path) -> Path:
+    """The tree of the official archives: two cities in train, one in val. The label ids stand in turn, from 0 to 33."""
+    rng = np.random.default_rng(0)
+    places = {"train": ("aachen_000000_000019", "aachen_000001_000019", "bochum_000000_000313")}
+    places |= {"val": ("frankfurt_000000_000294",)}
+    for split, names in places.items():
+        for name in names:
+            city = name.split("_")[0]
+            image = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+            write_png(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", image)
+            ids = (np.arange(SIZE[0] * SIZE[1]) % 34).reshape(SIZE).astype(np.uint8)
+            write_png(root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png", ids)
+            write_png(root / "gtFine" / split / city / f"{name}_gtFine_color.png", image)
+            disparity = np.full(SIZE, 32257, np.uint16)
+            disparity[0], disparity[1] = 0, 1
+            write_png(root / "disparity" / split / city / f"{name}_disparity.png", disparity)
+    return root

@@ -177,56 +177,6 @@ def read_names(path: Path) -> tuple[str, ...]:
     return tuple(seen)
 
 
-def numbered(folder: Path, suffix: str) -> tuple[str, ...]:
-    """The names 0..n - 1 of a folder of numbered files, n - 1 being the largest there.
-
-    Raises:
-        UserError: there is no such file, or more numbers are missing than are there.
-    """
-    stems = (Path(name).stem for name in (os.listdir(folder) if folder.is_dir() else ()) if name.endswith(suffix))
-    numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
-    if not numbers:
-        raise UserError(f"{folder}: expected numbered files, 0{suffix}, 1{suffix} and so on")
-    if max(numbers) >= 2 * len(numbers):
-        raise UserError(f"{folder}: {len(numbers)} files but one is numbered {max(numbers)}; numbers start at 0")
-    return tuple(map(str, range(max(numbers) + 1)))
-
-
-def read_unit_image(path: Path, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
-    """An image kept as a `.npy` [H W 3] of numbers in [0, 1] (or bytes), as bytes.
-
-    Raises:
-        UserError: another shape or range.
-    """
-    raw = files.read_array(path, max_pixels)
-    if raw.ndim != 3 or raw.shape[2] != 3:
-        raise UserError(f"{path}: an image needs shape [H W 3], found {_shape(raw)}")
-    if raw.dtype == np.uint8:
-        return raw
-    numbers = raw.astype(np.float64)
-    if not (np.isfinite(numbers).all() and numbers.min() >= -1e-3 and numbers.max() <= 1 + 1e-3):
-        raise UserError(f"{path}: image values from {numbers.min():.6g} to {numbers.max():.6g}, expected 0 to 1")
-    return np.rint(np.clip(numbers, 0, 1) * 255).astype(np.uint8)
-
-
-def read_whole_numbers(path: Path, max_pixels: int) -> Shaped[np.ndarray, "h w"]:
-    """A `.npy` [H W] of whole numbers of any dtype as int64; what is no whole number is refused.
-
-    Raises:
-        UserError: another shape, or fractions.
-    """
-    raw = files.read_array(path, max_pixels)
-    if raw.ndim == 3 and raw.shape[2] == 1:
-        raw = raw[..., 0]
-    if raw.ndim != 2:
-        raise UserError(f"{path}: a segmentation needs shape [H W], found {_shape(raw)}")
-    with np.errstate(invalid="ignore", over="ignore"):
-        whole = raw.astype(np.int64)
-        if not np.array_equal(whole, raw):
-            raise UserError(f"{path}: holds values that are no whole numbers, so no class indices")
-    return whole
-
-
 def class_label(
     path: Path, task: Task, index: Shaped[np.ndarray, "h w"], unknown: Bool[np.ndarray, "h w"]
 ) -> tuple[LabelMap, ValidMap]:
@@ -258,7 +208,3 @@ def look_up(index: Shaped[np.ndarray, "h w"], table: Mapping[int, int]) -> Shape
     rows[list(table)] = list(table.values())
     inside = (index >= 0) & (index < len(rows))
     return np.where(inside, rows[np.where(inside, index, 0)], -1)
-
-
-def _shape(array: np.ndarray) -> str:
-    return "x".join(map(str, array.shape)) or "a single number"
