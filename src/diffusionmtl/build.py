@@ -10,6 +10,7 @@ from torch import nn
 
 from diffusionmtl.config import DataSettings, NetworkSettings, Settings, settings_from_flat
 from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.benchmarks import BENCHMARKS, open_benchmark
 from diffusionmtl.data.colour_jitter import ColourRanges
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.joined import JoinedDataset
@@ -152,7 +153,7 @@ def build_dataset(settings: DataSettings, split: str, progress: Progress | None 
     """The data that the settings name, joined into one, reduced to the chosen tasks.
 
     Args:
-        settings: names of folders, or `rooms`.
+        settings: names of folders, of published benchmarks, or `rooms`.
         split: `train`, `val` or another that the folders have.
         progress: called with (done, total) while rooms are drawn.
 
@@ -167,7 +168,11 @@ def build_dataset(settings: DataSettings, split: str, progress: Progress | None 
 def _one_dataset(settings: DataSettings, name: str, split: str, progress: Progress | None) -> DenseDataset:
     if name == ROOMS:
         count = settings.rooms if split == "train" else settings.rooms_val
-        return RoomsDataset.open(split, count, settings.size, progress=progress)
+        return RoomsDataset.open(split, count, settings.size, settings.rooms_seed, progress=progress)
+    if name in BENCHMARKS:
+        # Of several data sets a task may be called otherwise in the union, so each is opened whole.
+        tasks = settings.tasks if len(settings.data) == 1 else None
+        return open_benchmark(name, settings.root, split, tasks, settings.max_pixels)
     return FolderDataset.open(Path(name), split, settings.max_pixels)
 
 

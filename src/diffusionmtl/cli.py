@@ -26,7 +26,7 @@ NOT_OURS = {
     for name in "EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO EEXIST EISDIR ENOTDIR ENAMETOOLONG".split()
     if hasattr(errno, name)
 }
-EVALUATED_DATA = ("data", "tasks", "size", "rooms", "rooms_val", "max_pixels")
+EVALUATED_DATA = ("data", "tasks", "size", "rooms", "rooms_val", "rooms_seed", "max_pixels")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,6 +154,7 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
     parser.add_argument("--split", type=str, default="val", help="which split")
     parser.add_argument("--samples", type=PositiveInt, default=1, help="noise draws per image, averaged")
+    parser.add_argument("--reference", type=str, help="an evaluated run: adds the gain over it, Δm")
     parser.add_argument("--json", type=str, help="write the scores here instead of into the run folder")
 
 
@@ -169,6 +170,7 @@ def _evaluate(args: Namespace) -> int:
         seed=args.seed,
         checkpoint=args.checkpoint,
         device=args.device,
+        reference=Path(args.reference) if args.reference else None,
     )
     target = Path(args.json) if args.json else RunFolder(Path(args.run)) if Path(args.run).is_dir() else None
     print(metrics_table(metrics))
@@ -182,6 +184,7 @@ def _predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=str, help="images, folders of images, globs")
     parser.add_argument("--out", type=str, required=True, help="folder for the predictions")
     parser.add_argument("--samples", type=PositiveInt, default=4, help="noise draws; more than one give an uncertainty")
+    add_settings(parser, DataSettings, ("max_pixels",))
 
 
 def _predict(args: Namespace) -> int:
@@ -195,6 +198,7 @@ def _predict(args: Namespace) -> int:
         seed=args.seed,
         checkpoint=args.checkpoint,
         device=args.device,
+        max_pixels=args.max_pixels,
     )
     print(f"{len(pictures)} image(s) predicted; look at {pictures[0]}")
     return 0
@@ -236,6 +240,7 @@ def _inspect_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="read every file instead of a sample")
     parser.add_argument("--json", type=str, help="write the findings here")
     parser.add_argument("--sheet", type=str, help="write a contact sheet (PNG) here")
+    add_settings(parser, DataSettings, ("max_pixels",))
 
 
 def _inspect(args: Namespace) -> int:
@@ -246,6 +251,7 @@ def _inspect(args: Namespace) -> int:
         everything=args.all,
         json_file=Path(args.json) if args.json else None,
         sheet=Path(args.sheet) if args.sheet else None,
+        max_pixels=args.max_pixels,
     )
     print(text)
     return 0 if sound else 2

@@ -1,6 +1,7 @@
 """The program as a person at a terminal meets it: every command once from end to end, and its help."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -242,3 +243,35 @@ def test_ctrl_c_says_how_to_go_on(capsys, folder, settings, tmp_path, monkeypatc
     assert words == ["train", "--resume", "--out", str(run)]
     done(capsys, *words)
     load(run)
+
+
+def test_a_reference_gives_the_gain_over_it(tiny_run, tmp_path, capsys):
+    run = tmp_path / "copy"
+    shutil.copytree(tiny_run, run)
+    assert main(["evaluate", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--reference", str(run), "--json", str(tmp_path / "scores.json")]) == 0
+    assert "Δm" in capsys.readouterr().out
+    gain = json.loads((tmp_path / "scores.json").read_text())["delta_m"]
+    assert gain["reference"] == str(run)
+    assert gain["final"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_reference_scored_elsewhere_is_refused(tiny_run, tmp_path, capsys):
+    run = tmp_path / "copy"
+    shutil.copytree(tiny_run, run)
+    (run / "metrics.json").unlink(missing_ok=True)
+    assert main(["evaluate", str(run), "--reference", str(run)]) == 2
+    assert "has no metrics.json; run 'diffusionmtl evaluate" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--split", "train"]) == 0
+    assert main(["evaluate", str(run), "--reference", str(run)]) == 2
+    assert "evaluate it there first" in capsys.readouterr().err
+
+
+def test_the_pixel_limit_is_an_option_wherever_images_are_read(tiny_run, tmp_path, capsys):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (20, 10)).save(photo)
+    asked = ["predict", str(tiny_run), str(photo), "--out", str(tmp_path / "out"), "--max-pixels"]
+    assert main([*asked, "199"]) == 2
+    assert "--max-pixels" in capsys.readouterr().err
+    assert main([*asked, "200"]) == 0

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from diffusionmtl.build import build_network
+from diffusionmtl.commands.published import PUBLISHED_TRAINING
+from diffusionmtl.config import Settings, changed
 from diffusionmtl.diffusion import posterior_mean
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.published import load_published, published_settings, published_tasks, read_published
 from diffusionmtl.tasks import Task
 from diffusionmtl.tasks.published import published_task
+from diffusionmtl.training.module import TrainingModule
 from diffusionmtl.training.objective import Objective, objective
 from diffusionmtl.types import Batch, NetworkOutput, TaskLabels
 from tests.conformance.resnet import thin_backbone
@@ -235,7 +238,10 @@ def _learn(done: Rerun, dtype: torch.dtype) -> None:
     parameters = dict(network.named_parameters())
     done.gradients = {name: None if p.grad is None else p.grad.clone() for name, p in parameters.items()}
     done.total_norm = nn.utils.clip_grad_norm_(network.parameters(), done.recording.meta["grad_clip"]["max_norm"])
-    torch.optim.Adam(network.parameters(), lr=2e-5, weight_decay=1e-6).step()
+    published = changed(Settings(), **PUBLISHED_TRAINING).train
+    optimizer = TrainingModule(network, network.tasks, published, steps_per_epoch=1).configure_optimizers()["optimizer"]
+    assert isinstance(optimizer, torch.optim.Adam)
+    optimizer.step()
     done.after_step = {name: p.detach() for name, p in parameters.items()}
 
 

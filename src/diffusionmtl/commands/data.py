@@ -14,7 +14,7 @@ from diffusionmtl.data.partition import make_partition
 from diffusionmtl.data.rooms.dataset import RoomsDataset, export_rooms
 from diffusionmtl.data.sheet import contact_sheet
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.files import MAX_PIXELS, write_bytes_atomically
 
 SAMPLED_FILES = 200
 SHEET_IMAGES = 12
@@ -35,7 +35,11 @@ def write_partition(data: DataSettings, labels: str, seed: int, out: Path) -> st
 
 
 def inspect_folder(
-    root: Path, everything: bool = False, json_file: Path | None = None, sheet: Path | None = None
+    root: Path,
+    everything: bool = False,
+    json_file: Path | None = None,
+    sheet: Path | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[str, bool]:
     """Look at every split of a partly labelled folder.
 
@@ -46,7 +50,7 @@ def inspect_folder(
         UserError: there is no data set, or the output cannot be written.
     """
     dataset_tasks(root)
-    splits = {split: FolderDataset.open(root, split) for split in dataset_splits(root)}
+    splits = {split: FolderDataset.open(root, split, max_pixels) for split in dataset_splits(root)}
     if not splits:
         raise UserError(f"{root}: no split with images; expected {root}/train/images/*.jpg")
     found = inspect(splits, None if everything else SAMPLED_FILES, progress_bar("looking", "files"))

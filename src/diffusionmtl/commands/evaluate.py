@@ -8,9 +8,12 @@ from typing import Any
 from diffusionmtl.build import build_dataset
 from diffusionmtl.commands.output import figure, progress_bar, text_table
 from diffusionmtl.config import DataSettings
+from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.evaluate import evaluate
 from diffusionmtl.inference.load import load
+from diffusionmtl.report.log import read_metrics
+from diffusionmtl.report.tables import Scores, gain
 from diffusionmtl.runfolder import RunFolder
 
 
@@ -23,21 +26,34 @@ def evaluate_run(
     seed: int = 0,
     checkpoint: str = "last",
     device: str = "cpu",
+    reference: Path | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Score a run on a labelled split.
+
+    Args:
+        run: folder or weights file.
+        data: what to score it on.
+        split: which split.
+        samples: noise draws per image, averaged.
+        seed: of the noise.
+        checkpoint: which weights, last or best.
+        device: where to compute.
+        reference: an evaluated run; the gain over its final figures, Δm, is added.
+        progress: draw progress bars.
 
     Returns:
         The scores as plain data, the form of `metrics.json`; figures that are undefined are None.
 
     Raises:
-        UserError: no run, no data, or no task in common.
+        UserError: no run, no data, no task in common, or a reference that was not evaluated on these images.
     """
+    against = None if reference is None else _reference(reference, data, split)
     predictor = load(run, device, checkpoint)
     dataset = build_dataset(data, split, progress_bar("drawing rooms") if progress else None)
     shown = progress_bar("evaluating") if progress else None
     scores = evaluate(predictor, dataset, samples=samples, seed=seed, progress=shown)
-    return {
+    metrics = {
         "format": 1,
         "data": list(data.data),
         "split": split,
@@ -48,6 +64,23 @@ def evaluate_run(
         "final": _plain(scores.final),
         "initial": _plain(scores.initial),
     }
+    if against is not None:
+        tasks = predictor.network.tasks
+        parts = {"initial": scores.initial, "final": scores.final}
+        metrics["delta_m"] = {"reference": str(reference), **{k: gain(tasks, v, against) for k, v in parts.items()}}
+    return metrics
+
+
+def _reference(run: Path, data: DataSettings, split: str) -> Scores:
+    metrics = read_metrics(RunFolder(run))
+    if metrics is None:
+        raise UserError(f"--reference {run}: has no metrics.json; run 'diffusionmtl evaluate {run}' first")
+    if (metrics.data, metrics.split) != (data.data, split):
+        raise UserError(
+            f"--reference {run}: was evaluated on {' '.join(metrics.data)} ({metrics.split}), not on "
+            f"{' '.join(data.data)} ({split}); evaluate it there first"
+        )
+    return metrics.final
 
 
 def _plain(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
@@ -72,6 +105,9 @@ def metrics_table(metrics: dict[str, Any]) -> str:
         for name, value in figures.items():
             if "/" not in name:
                 rows.append([task, name, _cell(before.get(name)), _cell(value)])
+    if "delta_m" in metrics:
+        against = metrics["delta_m"]
+        rows.append(["Δm", f"% against {against['reference']}", _cell(against["initial"]), _cell(against["final"])])
     columns = ["task", "figure", "initial", "final"]
     return text_table(columns, rows)
 

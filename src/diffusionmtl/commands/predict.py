@@ -7,7 +7,7 @@ from pathlib import Path
 from diffusionmtl.commands.output import progress_bar, writable_folder
 from diffusionmtl.data.description import FILE_NAME, dataset_tasks, write_dataset_yaml
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import IMAGE_SUFFIXES
+from diffusionmtl.files import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from diffusionmtl.inference.load import load
 from diffusionmtl.inference.prediction import PICTURES
 from diffusionmtl.tasks import Task
@@ -24,6 +24,7 @@ def predict(
     seed: int = 0,
     checkpoint: str = "last",
     device: str = "cpu",
+    max_pixels: int = MAX_PIXELS,
     progress: bool = True,
 ) -> list[Path]:
     """Predict every task for image files, folders of images or globs.
@@ -45,7 +46,7 @@ def predict(
     failed: list[str] = []
     for done, (stem, path) in enumerate(unique_stems(sources).items(), start=1):
         try:
-            pictures.append(predictor(path, samples, seed).save(out, stem)[-1])
+            pictures.append(predictor(read_image(path, max_pixels), samples, seed).save(out, stem)[-1])
         except UserError as error:
             failed.append(str(error))
         if show:

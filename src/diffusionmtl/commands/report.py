@@ -28,11 +28,11 @@ def report(run: Path, data: DataSettings, seed: int = 0, checkpoint: str = "last
     return RunFolder(run).report
 
 
-def compare_report(runs: Mapping[str, Path], path: Path, title: str, command: str) -> Path:
+def compare_report(runs: Mapping[str, Path], path: Path, title: str, command: str, facts: Mapping[str, str]) -> Path:
     """Write one page about several runs on the same data; the first is what the others are measured against."""
     data = read_run(next(iter(runs.values()))).settings.data
     page = report_of_comparison(
-        list(runs.items()), _data(data, "train"), _data(data, "val"), title=title, command=command
+        list(runs.items()), _data(data, "train"), _data(data, "val"), title=title, command=command, facts=facts
     )
     write(page, path)
     return path

@@ -59,6 +59,7 @@ def train(
     if start is not None:
         load_weights(network, start, str(start_from))
     data = build_training_data(settings, dataset, partition)
+    print(partition_summary(partition, dataset))
     if not resume:
         visible = [partition.visible[name] for name in dataset.names]
         check_samples(dataset, visible, progress_bar("checking data") if progress else None)
@@ -76,8 +77,10 @@ def _partition(settings: Settings, dataset: DenseDataset) -> Partition:
 def partition_summary(partition: Partition, dataset: DenseDataset) -> str:
     """One line: where a partition comes from, its hash and how many labels of each task it shows."""
     counts = partition.counts([task.name for task in dataset.tasks])
+    hidden = sum(not tasks for tasks in partition.visible.values())
     shown = ", ".join(f"{task} {count}" for task, count in counts.items())
-    return f"labels: {partition.source} [{partition.digest()}]: {shown} of {len(dataset)} images"
+    without = f"; {hidden} without any label are left out" if hidden else ""
+    return f"labels: {partition.source} [{partition.digest()}]: {shown} of {len(dataset)} images{without}"
 
 
 def config_text(settings: Settings, tasks: Sequence[Task]) -> str:
