@@ -62,6 +62,7 @@ def _claim(out: Path, tasks: Sequence[Task]) -> None:
     if taken and not ((out / PICTURES).is_dir() and (out / FILE_NAME).is_file() and dataset_tasks(out) == tuple(tasks)):
         raise UserError(f"--out {out}: holds something other than predictions of this run; choose another folder")
     writable_folder(out)
+    (out / PICTURES).mkdir(exist_ok=True)  # so that a second call knows the folder even if the first predicted nothing
     write_dataset_yaml(out, tasks)
 
 
