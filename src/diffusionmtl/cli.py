@@ -26,7 +26,7 @@ NOT_OURS = {
     for name in "EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO EEXIST EISDIR ENOTDIR ENAMETOOLONG".split()
     if hasattr(errno, name)
 }
-EVALUATED_DATA = ("data", "tasks", "size", "rooms", "rooms_val", "rooms_seed", "max_pixels")
+EVALUATED_DATA = ("data", "root", "tasks", "size", "rooms", "rooms_val", "rooms_seed", "max_pixels")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -44,7 +44,9 @@ class DataSettings:
     """Which images, which of their labels, at which size.
 
     Attributes:
-        data: partly labelled folders, or `rooms`; several are joined into one.
+        data: partly labelled folders, `rooms`, pascal-context, nyud or cityscapes (7 classes; cityscapes-19,
+            cityscapes-2); several are joined into one.
+        root: folder with the files of pascal-context, nyud or cityscapes, or the folder above it.
         tasks: train only these tasks; all tasks of the data if empty.
         labels: which annotations training may see: as-found, one, random, full, or a partition file.
         label_seed: seed of the one-label and random-label partitions.
@@ -58,6 +60,7 @@ class DataSettings:
     """
 
     data: tuple[str, ...] = ("rooms",)
+    root: str | None = None
     tasks: tuple[str, ...] = ()
     labels: str = "as-found"
     label_seed: int = 0

@@ -198,8 +198,10 @@ def class_label(
 
 
 def chosen_tasks(tasks: Sequence[Task], names: Sequence[str] | None) -> tuple[Task, ...]:
-    """The tasks of these names, or all if none of them is named so."""
-    return tuple(task for task in tasks if task.name in (names or ())) or tuple(tasks)
+    """The tasks of these names; all if there are none, or one that no task has."""
+    if not names or not set(names) <= {task.name for task in tasks}:
+        return tuple(tasks)
+    return tuple(task for task in tasks if task.name in names)
 
 
 def look_up(index: Shaped[np.ndarray, "h w"], table: Mapping[int, int]) -> Shaped[np.ndarray, "h w"]:
