@@ -15,6 +15,7 @@ import numpy as np
 
 from diffusionmtl import files
 from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.published_partitions import is_published_partition, read_published_partition
 from diffusionmtl.errors import UserError, nearest
 
 Annotated = Mapping[str, frozenset[str]]
@@ -68,12 +69,16 @@ class Partition:
 
     @classmethod
     def load(cls, path: Path, dataset: DenseDataset) -> "Partition":
-        """Read what `save` wrote, or what a person wrote alike. Images that it leaves out have no visible label.
+        """Read what `save` wrote, what a person wrote alike, or a published binary partition.
+
+        Images that it leaves out have no visible label. Of a published one, tasks that the data set lacks are left out.
 
         Raises:
             UserError: the file cannot be read, or names an image, task or annotation that the data set lacks.
         """
         known = annotations(dataset)
+        if is_published_partition(path):
+            return cls._published(path, known, dataset)
         visible: dict[str, frozenset[str]] = {}
         for number, line in enumerate(_lines(path), start=1):
             name, *tasks = line.split("\t")
@@ -84,6 +89,25 @@ class Partition:
                 raise UserError(f"{where}: image '{name}' stands twice; keep one line for it")
             visible[name] = _checked(where, name, [task.strip() for task in tasks], known, dataset)
         return cls({name: visible.get(name, frozenset()) for name in dataset.names}, str(path))
+
+    @classmethod
+    def _published(cls, path: Path, known: Annotated, dataset: DenseDataset) -> "Partition":
+        found = read_published_partition(path)
+        words = {task.name for task in dataset.tasks}
+        if not words & found.tasks:
+            raise UserError(
+                f"{path}: is about {', '.join(sorted(found.tasks))}; data set '{dataset.name}' has no such task"
+            )
+        if found.rows is not None and found.rows != len(dataset):
+            raise UserError(
+                f"{path}: has a row for each of {found.rows} images, data set '{dataset.name}' has {len(dataset)}"
+            )
+        hint = f"Images are matched by name, as in {dataset.names[0]}; this partition is of another data set or split"
+        visible = {
+            name: _checked(str(path), name, sorted(tasks & words), known, dataset, hint)
+            for name, tasks in found.visible.items()
+        }
+        return cls({name: visible.get(name, frozenset()) for name in dataset.names}, found.source)
 
 
 def _lines(path: Path) -> list[str]:
@@ -97,11 +121,17 @@ def _lines(path: Path) -> list[str]:
         raise UserError(f"{path}: not a text file in UTF-8, so not a partition") from None
 
 
-def _checked(where: str, name: str, tasks: list[str], known: Annotated, dataset: DenseDataset) -> frozenset[str]:
+def _checked(
+    where: str,
+    name: str,
+    tasks: list[str],
+    known: Annotated,
+    dataset: DenseDataset,
+    hint: str = "A line is an image name and its visible tasks, separated by tabs",
+) -> frozenset[str]:
     if name not in known:
         raise UserError(
-            f"{where}: data set '{dataset.name}' has no image '{name[:80]}'.{nearest(name[:80], known)} "
-            "A line is an image name and its visible tasks, separated by tabs"
+            f"{where}: data set '{dataset.name}' has no image '{name[:80]}'.{nearest(name[:80], known)} {hint}"
         )
     wanted = frozenset(tasks) - {""}
     words = [task.name for task in dataset.tasks]
