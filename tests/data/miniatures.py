@@ -7,9 +7,17 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from diffusionmtl.data.base import DenseDataset
+
 SIZE = (24, 32)
 IDS = {"train": ("2008_000002", "2008_000007", "2009_001133"), "val": ("2010_000001", "2010_000002")}
 PEOPLE = frozenset({"2008_000002", "2009_001133", "2010_000002"})
+
+
+def read(dataset: DenseDataset, task: str, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A label [C H W] and where it is valid [H W]."""
+    label, valid = dataset.label(index, task)
+    return label.plain().numpy(), valid.plain().numpy()[0]
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

@@ -8,15 +8,10 @@ from PIL import Image
 
 from diffusionmtl.data.checks import check_samples
 from diffusionmtl.data.cityscapes import CLASS_OF_ID, CLASSES, open_cityscapes
-from diffusionmtl.data.published_files import PublishedDataset
 from diffusionmtl.errors import UserError
 from diffusionmtl.tasks import Disparity
 from tests.data import miniatures as m
-
-
-def read(dataset: PublishedDataset, task: str, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    label, valid = dataset.label(index, task)
-    return label.plain().numpy(), valid.plain().numpy()[0]
+from tests.data.miniatures import read
 
 
 class TestArrays:

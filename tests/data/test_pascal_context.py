@@ -21,6 +21,7 @@ from diffusionmtl.data.selected import SelectedTasks
 from diffusionmtl.errors import UserError
 from diffusionmtl.tasks.published import PASCAL_CONTEXT_CLASSES
 from tests.data import miniatures as m
+from tests.data.miniatures import read
 
 TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
 
@@ -28,11 +29,6 @@ TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
 @pytest.fixture
 def root(tmp_path) -> Path:
     return m.pascal_context(tmp_path / "PASCALContext")
-
-
-def read(dataset: PascalContext, task: str, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    label, valid = dataset.label(index, task)
-    return label.plain().numpy(), valid.plain().numpy()[0]
 
 
 class TestLabels:

@@ -73,6 +73,7 @@ class Depth(Task):
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "m"
     spread_unit: ClassVar[str] = "m"
+    nearness: ClassVar[float] = -1.0  # times the value grows towards the viewer
 
     def __post_init__(self) -> None:
         if not self.scale > 0 or not self.limit > 0:
@@ -160,6 +161,7 @@ class Depth(Task):
         limits: tuple[float, float] | None = None,
     ) -> UInt8[np.ndarray, "h w 3"]:
         """Near is bright, far is dark."""
-        low, high = limits or self.limits(value, all_valid(value) if valid is None else valid) or (0.0, 1.0)
-        near = -value[0].as_subclass(Tensor).float().cpu().numpy()
-        return drawn_grey_where_invalid(colour.ramp(near, -high, -low), valid)
+        limits = limits or self.limits(value, all_valid(value) if valid is None else valid) or (0.0, 1.0)
+        low, high = sorted(self.nearness * limit for limit in limits)
+        near = self.nearness * value[0].as_subclass(Tensor).float().cpu().numpy()
+        return drawn_grey_where_invalid(colour.ramp(near, low, high), valid)

@@ -4,13 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
-from torch import Tensor
-
-from diffusionmtl import colour
 from diffusionmtl.labels import LabelMap
-from diffusionmtl.tasks.base import all_valid, drawn_grey_where_invalid
 from diffusionmtl.tasks.depth import Depth
 
 
@@ -39,19 +33,8 @@ class Disparity(Depth):
     label_type: ClassVar[type[LabelMap]] = DisparityMap
     unit: ClassVar[str] = "disparity"
     spread_unit: ClassVar[str] = "disparity"
+    nearness: ClassVar[float] = 1.0
 
     def doubts(self, figures: Mapping[str, float]) -> list[str]:
         """None: any number may be a disparity."""
         return []
-
-    def draw(
-        self,
-        value: Shaped[Tensor, "c h w"],
-        valid: Bool[Tensor, "h w"] | None = None,
-        limits: tuple[float, float] | None = None,
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        """Near is bright, far is dark, as depth is drawn."""
-        low, high = limits or self.limits(value, all_valid(value) if valid is None else valid) or (0.0, 1.0)
-        return drawn_grey_where_invalid(
-            colour.ramp(value[0].as_subclass(Tensor).float().cpu().numpy(), low, high), valid
-        )
