@@ -259,7 +259,7 @@ def _counts(run: Run) -> list[tuple[str, str]]:
     possible = images * len(run.tasks)
     return [
         (f"{images:,}", "training images"),
-        (f"{labels:,}", f"labels seen, of {possible:,} possible"),
+        (f"{labels:,}", f"labels seen; {possible:,} would be all tasks of all images"),
     ]
 
 
