@@ -13,7 +13,7 @@ def create(method: str, tasks: Sequence[Task], seed: int = 0, **settings: Any) -
     """A fresh network for a task set, a plain `torch.nn.Module`.
 
     Args:
-        method: `feature`, `prediction` or `multitask`.
+        method: `feature`, `prediction`, `multitask`, `singletask` or `xtc`.
         tasks: the task set, in channel order.
         seed: of the weights.
         settings: words of `diffusionmtl train --help` about the network, such as `backbone="resnet18"`, `width=64`.

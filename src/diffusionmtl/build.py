@@ -36,6 +36,7 @@ Progress = Callable[[int, int], None]
 
 ROOMS = "rooms"
 TASK_SET = "task_set"
+REFINING = ("feature", "prediction")
 REFINED_DECODER_BLOCKS = 2
 BASELINE_DECODER_BLOCKS = 6
 
@@ -57,6 +58,11 @@ def build_network(
     if settings.width % settings.attention_heads:
         raise UserError(f"--width {settings.width} is not a multiple of --attention-heads {settings.attention_heads}")
     _check_task_set(tasks)
+    if settings.method == "singletask" and len(tasks) > 1:
+        raise UserError(
+            f"--method singletask trains one task, the data has {len(tasks)}: name one with --tasks, for instance "
+            f"--tasks {tasks[0].name}; 'diffusionmtl compare --methods singletask' trains them one after another"
+        )
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every GPU too, and those are not put back.
         torch.default_generator.manual_seed(derive_seed(seed, "weights"))
@@ -64,7 +70,7 @@ def build_network(
         if settings.backbone_weights and backbone is None:
             load_backbone_weights(body, Path(settings.backbone_weights))
         initial = _initial(tasks, settings, body)
-        refiner = None if settings.method == "multitask" else _refiner(tasks, settings, initial)
+        refiner = _refiner(tasks, settings, initial) if settings.method in REFINING else None
     return Network(tasks, initial, refiner)
 
 
@@ -93,7 +99,7 @@ def with_weights(tasks: Sequence[Task], weights: dict[str, float]) -> tuple[Task
 
 
 def _initial(tasks: Sequence[Task], settings: NetworkSettings, backbone: Backbone) -> InitialNetwork:
-    default_blocks = BASELINE_DECODER_BLOCKS if settings.method == "multitask" else REFINED_DECODER_BLOCKS
+    default_blocks = REFINED_DECODER_BLOCKS if settings.method in REFINING else BASELINE_DECODER_BLOCKS
     return InitialNetwork(
         backbone,
         {task.name: task.channels for task in tasks},
@@ -127,7 +133,7 @@ def _refiner(tasks: Sequence[Task], settings: NetworkSettings, initial: InitialN
     )
     condition = Condition(channels, settings.width, on_features=settings.condition == "features")
     schedule = scaled_linear_schedule(settings.steps, settings.noise_start, settings.noise_end)
-    return Refiner(signal, condition, denoiser, schedule)
+    return Refiner(signal, condition, denoiser, schedule, noisy=settings.diffusion)
 
 
 @dataclass(frozen=True)

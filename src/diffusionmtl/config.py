@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 
 from diffusionmtl.errors import UserError, nearest
 
-Method = Literal["feature", "prediction", "multitask"]
+Method = Literal["feature", "prediction", "multitask", "singletask", "xtc"]
 
 _DEEPEST = 50
 _TINY = 1e-12
@@ -97,7 +97,8 @@ class NetworkSettings:
     """The network.
 
     Attributes:
-        method: feature or prediction (DiffusionMTL's two diffusions), or multitask (the baseline without refinement).
+        method: feature or prediction (DiffusionMTL's two diffusions), or without refinement: multitask, singletask (one
+            task), xtc (multitask trained with cross-task consistency).
         backbone: any timm network with feature maps.
         backbone_weights: file with its weights (.safetensors, or .pth holding plain tensors).
         pretrained: fetch timm's ImageNet weights from the hub instead.
@@ -109,6 +110,7 @@ class NetworkSettings:
         blocks: transformer blocks of the denoiser.
         attention_heads: heads of each.
         steps: diffusion steps, S.
+        diffusion: add noise; without it the same network refines step by step.
         noise_start: beta of the first step.
         noise_end: beta of the last step.
         condition: what the multi-task condition is made of; none switches it off.
@@ -128,6 +130,7 @@ class NetworkSettings:
     blocks: int = 4
     attention_heads: int = 4
     steps: int = 2
+    diffusion: bool = True
     noise_start: float = 1e-3
     noise_end: float = 1e-2
     condition: Literal["predictions", "features", "none"] = "predictions"

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusionmtl.diffusion import Schedule, ddim, ddpm, q_sample, scaled_linear_schedule
+from diffusionmtl.diffusion import Schedule, ddim, ddpm, q_sample, repeated, scaled_linear_schedule
 
 
 def seeded(seed: int):
@@ -25,7 +25,7 @@ def with_draw(sampler, seed: int = 0):
     return partial(sampler, draw=seeded(seed)) if sampler is ddpm else sampler
 
 
-every_sampler = pytest.mark.parametrize("sampler", [ddpm, ddim])
+every_sampler = pytest.mark.parametrize("sampler", [ddpm, ddim, repeated])
 steps = st.integers(1, 6)
 seeds = st.integers(0, 1000)
 

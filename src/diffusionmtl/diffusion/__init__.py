@@ -2,7 +2,7 @@
 
 from diffusionmtl.diffusion.noise import NoiseSource, NoNoise, SeededNoise
 from diffusionmtl.diffusion.process import Schedule, posterior_mean, q_sample, scaled_linear_schedule
-from diffusionmtl.diffusion.samplers import ddim, ddpm
+from diffusionmtl.diffusion.samplers import ddim, ddpm, repeated
 
 __all__ = [
     "NoNoise",
@@ -13,5 +13,6 @@ __all__ = [
     "ddpm",
     "posterior_mean",
     "q_sample",
+    "repeated",
     "scaled_linear_schedule",
 ]

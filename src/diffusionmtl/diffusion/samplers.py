@@ -59,3 +59,13 @@ def ddim(schedule: Schedule, start: Signals, estimate: CleanEstimate, watch: Wat
                 name: before**0.5 * clean[name] + ratio * (x - power**0.5 * clean[name]) for name, x in noisy.items()
             }
     return clean
+
+
+def repeated(schedule: Schedule, start: Signals, estimate: CleanEstimate, watch: Watch | None = None) -> Signals:
+    """No diffusion at all: each clean estimate is the next signal. Table 2's "w/o diffusion" of arXiv 2403.15389."""
+    clean = start
+    for k in reversed(range(schedule.steps)):
+        before, clean = clean, estimate(clean, k)
+        if watch is not None:
+            watch(k, before, clean)
+    return clean

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffusionmtl.diffusion import NoiseSource, Schedule, ddpm, q_sample
+from diffusionmtl.diffusion import NoiseSource, Schedule, ddpm, q_sample, repeated
 from diffusionmtl.diffusion.samplers import Watch
 from diffusionmtl.models.denoiser import Denoiser
 from diffusionmtl.types import InitialOutput
@@ -71,7 +71,11 @@ class Condition(nn.Module):
 
 
 class Refiner(nn.Module):
-    """Diffuses the signals of the asked (image, task) pairs to the last step and denoises them together."""
+    """Diffuses the signals of the asked (image, task) pairs to the last step and denoises them together.
+
+    Attributes:
+        noisy: add noise. Without it the same network refines the signals step by step ("w/o diffusion", table 2).
+    """
 
     def __init__(
         self,
@@ -79,8 +83,10 @@ class Refiner(nn.Module):
         condition: Condition,
         denoiser: Denoiser,
         schedule: Schedule,
+        noisy: bool = True,
     ) -> None:
         super().__init__()
+        self.noisy = noisy
         self.signal = signal
         self.condition = condition
         self.denoiser = denoiser
@@ -103,18 +109,20 @@ class Refiner(nn.Module):
         """
         if not rows:
             return {}
-        clean = self.signal.start(initial)
-        last = self.schedule.steps - 1
-        noisy = {}
-        for task, at in rows.items():
-            start = clean[task][at]
-            noisy[task] = q_sample(self.schedule, start, last, noise(task, self.schedule.steps, at, start))
+        whole = self.signal.start(initial)
+        clean = {task: whole[task][at] for task, at in rows.items()}
         condition = self.denoiser.condition_tokens(self.condition(initial))
-        denoised = ddpm(
-            self.schedule,
-            noisy,
-            lambda signals, step: self.denoiser(signals, rows, condition, step),
-            lambda task, step, like: noise(task, step, rows[task], like),
-            watch,
-        )
-        return {task: self.signal.read(task, x) for task, x in denoised.items()}
+
+        def estimate(signals: Mapping[str, Tensor], step: int) -> Mapping[str, Tensor]:
+            return self.denoiser(signals, rows, condition, step)
+
+        def draw(task: str, step: int, like: Tensor) -> Tensor:
+            return noise(task, step, rows[task], like)
+
+        if self.noisy:
+            steps = self.schedule.steps
+            noisy = {task: q_sample(self.schedule, x, steps - 1, draw(task, steps, x)) for task, x in clean.items()}
+            refined = ddpm(self.schedule, noisy, estimate, draw, watch)
+        else:
+            refined = repeated(self.schedule, clean, estimate, watch)
+        return {task: self.signal.read(task, x) for task, x in refined.items()}

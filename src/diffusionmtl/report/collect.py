@@ -246,6 +246,8 @@ def _lead(run: Run) -> str:
         "feature": "DiffusionMTL with Feature Diffusion",
         "prediction": "DiffusionMTL with Prediction Diffusion",
         "multitask": "the multi-task baseline",
+        "singletask": "a single-task network",
+        "xtc": "the multi-task baseline with cross-task consistency (XTC)",
     }[run.settings.network.method]
     labels = f" Labels that training saw: {run.partition.source}." if run.partition else ""
     return f"One network for {many}: {method} on {run.settings.network.backbone}.{labels}"
