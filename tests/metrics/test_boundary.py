@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import gaussian_filter
 
 from diffusionmtl.metrics.boundary import (
+    BSDS,
     FAST,
     SEISM_NYUD,
     SEISM_PASCAL,
@@ -174,6 +175,16 @@ class TestSeveralAnnotators:
             boundary_counts(noisy(edge, 1), edge[None], everywhere(), FAST),
             boundary_counts(noisy(edge, 1), edge, everywhere(), FAST),
         )
+
+    def test_bsds_predicts_at_the_threshold_and_leaves_labels_as_they_are(self):
+        probability, labels = line(30, 0.2), np.stack([line(30) > 0, (line(30) + line(31) + line(32)) > 0])
+        counts = boundary_counts(probability, labels, everywhere(), BSDS)
+        assert len(BSDS.thresholds) == 99
+        # 0.2 is predicted at 0.01 .. 0.20; the second annotator's line is three pixels wide, of which one is matched.
+        assert counts[1].tolist() == [20] * 20 + [0] * 79
+        assert counts[:, 0].tolist() == [20, 20, 40, 80]
+        # Here precision is 1 and recall a half.
+        assert ods_f(counts) == pytest.approx(100 * 2 * 0.5 / 1.5)
 
 
 class TestScores:

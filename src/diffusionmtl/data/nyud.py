@@ -118,5 +118,5 @@ def nyud_picture_tasks() -> tuple[Task, ...]:
         SemanticSegmentation("semseg", CLASSES_40),
         Depth("depth"),
         SurfaceNormals("normals", weight=10.0),
-        Boundary("edge"),
+        Boundary("edge", tolerance=0.011),
     )

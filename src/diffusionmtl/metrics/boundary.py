@@ -47,14 +47,26 @@ class BoundaryProtocol:
 
 _SEISM_THRESHOLDS = (0.001, *(k / 100 for k in range(1, 100)), 0.999)
 
-SEISM_PASCAL = BoundaryProtocol("seism-0.0075", 0.0075, _SEISM_THRESHOLDS)
+
+def seism(tolerance: float) -> BoundaryProtocol:
+    """The protocol of the published tables with matches up to `tolerance` times the image diagonal apart."""
+    return BoundaryProtocol(f"seism-{tolerance:g}", tolerance, _SEISM_THRESHOLDS)
+
+
+SEISM_PASCAL = seism(0.0075)
 """The protocol of the published PASCAL-Context figures."""
 
-SEISM_NYUD = BoundaryProtocol("seism-0.011", 0.011, _SEISM_THRESHOLDS)
+SEISM_NYUD = seism(0.011)
 """The protocol of the published NYUD figures."""
 
 FAST = BoundaryProtocol("fast-0.0075", 0.0075, tuple(k / 20 for k in range(1, 20)), eight_bit=False, nms=False)
 """19 thresholds without non-maximum suppression: for watching a training run."""
+
+# BSDS predicts where the probability reaches the threshold, a protocol where it exceeds it: a hair below does the same.
+_BSDS_THRESHOLDS = tuple(float(np.nextafter(np.float32(k / 100), np.float32(0))) for k in range(1, 100))
+
+BSDS = BoundaryProtocol("bsds-0.0075", 0.0075, _BSDS_THRESHOLDS, thin_label=False)
+"""For several annotators per image (Martin et al., 2004): 99 thresholds, labels as they were drawn."""
 
 
 def boundary_counts(

@@ -144,10 +144,11 @@ def published_squash(probability: Float[Tensor, "*pixels"]) -> Float[Tensor, "*p
 
 
 class AngularSummary(NamedTuple):
-    """Scores of the angular error. `mean` and `median` in degrees, shares of the pixels below a limit in percent."""
+    """Scores of the angular error: `mean`, `median`, `rmse` in degrees, shares of pixels below a limit in percent."""
 
     mean: Float64[Tensor, ""]
     median: Float64[Tensor, ""]
+    rmse: Float64[Tensor, ""]
     below_11_25: Float64[Tensor, ""]
     below_22_5: Float64[Tensor, ""]
     below_30: Float64[Tensor, ""]
@@ -179,18 +180,23 @@ def angular_sums(
 
 
 def angular_summary(total: Float64[Tensor, ""], histogram: Int64[Tensor, "18000"]) -> AngularSummary:
-    """Scores from pooled `angular_sums`. The median is exact to half a bin, 0.005 degrees; all NaN without pixels."""
+    """Scores from pooled `angular_sums`; all NaN without pixels.
+
+    The median and the root of the mean square are exact to half a bin, 0.005 degrees.
+    """
     cumulative = histogram.cumsum(0)
     count = cumulative[-1]
     nan = float("nan")
     middle = torch.stack([(count - 1) // 2, count // 2]).clamp(min=0)
     bins = torch.searchsorted(cumulative, middle, right=True)
     median = torch.where(count > 0, ((bins + 0.5).double() / _BINS_PER_DEGREE).mean(), nan)
+    centres = (torch.arange(ANGLE_BINS, dtype=torch.float64, device=histogram.device) + 0.5) / _BINS_PER_DEGREE
+    rmse = _ratio((histogram * centres**2).sum(), count, empty=nan).sqrt()
     # The three limits are multiples of the bin width, so the shares are exact.
     shares = [
         100 * _ratio(cumulative[int(limit * _BINS_PER_DEGREE) - 1], count, empty=nan) for limit in (11.25, 22.5, 30)
     ]
-    return AngularSummary(_ratio(total, count, empty=nan), median, *shares)
+    return AngularSummary(_ratio(total, count, empty=nan), median, rmse, *shares)
 
 
 class DepthSummary(NamedTuple):

@@ -107,6 +107,17 @@ class Task(ABC):
     def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
         """Write a value so that `read` gives it back; `stem` is the path without suffix. Returns the files written."""
 
+    def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
+        """What some program predicted, from a file as `write` makes it, in the form that `activate` gives.
+
+        A pixel without an answer stays in: it is 0, or a vector of length 0.
+
+        Raises:
+            UserError: the file is unreadable or holds what nobody can have predicted.
+        """
+        value, _ = self.read(path)
+        return value.as_subclass(Tensor).float()
+
     @abstractmethod
     def loss(
         self, raw: Float[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
@@ -128,6 +139,10 @@ class Task(ABC):
     @abstractmethod
     def meter(self) -> Meter:
         """A fresh meter for this task."""
+
+    def meters(self) -> tuple[Meter, ...]:
+        """Fresh meters for every protocol in which figures of this kind are published; the first is `meter`'s."""
+        return (self.meter(),)
 
     @abstractmethod
     def draw(

@@ -42,6 +42,35 @@ def read_binary(path: Path, ignore: int | None) -> tuple[Bool[Tensor, "1 h w"], 
     return torch.from_numpy(yes & valid)[None], torch.from_numpy(valid)[None]
 
 
+def read_probability(path: Path) -> Float[Tensor, "h w"]:
+    """Probabilities of yes, from a picture of 8 or 16 bits (all bits set is 1) or a `.npy` of numbers in [0, 1].
+
+    Raises:
+        UserError: the file is unreadable, has more than one number per pixel that differ, or numbers outside [0, 1].
+    """
+    raw = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
+    if raw.ndim == 3 and (raw == raw[..., :1]).all():
+        raw = raw[..., 0]
+    if raw.ndim != 2:
+        raise UserError(
+            f"{path}: a yes-or-no prediction needs one number per pixel, found shape {'x'.join(map(str, raw.shape))}; "
+            "save probabilities as an 8-bit grey PNG, or as a .npy [H W]"
+        )
+    if raw.dtype.kind == "i" and path.suffix.lower() != ".npy":  # Pillow's word for 16 bits
+        raw = raw.astype(np.uint16)
+    with np.errstate(over="ignore"):
+        probability = raw.astype(np.float32)
+    if raw.dtype.kind == "u":
+        probability /= np.float32(np.iinfo(raw.dtype).max)
+    wrong = probability[~((probability >= 0) & (probability <= 1))]
+    if wrong.size:
+        raise UserError(
+            f"{path}: {wrong[0]:.6g} is no probability, expected numbers from 0 to 1; "
+            "apply the sigmoid or softmax before saving"
+        )
+    return torch.from_numpy(probability)
+
+
 def write_binary(
     stem: Path, probability: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"] | None, ignore: int | None
 ) -> list[Path]:
@@ -95,6 +124,10 @@ class BinaryTask(Task):
     def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
         """255 x probability as an 8-bit PNG."""
         return write_binary(stem, value[0].as_subclass(Tensor).float(), valid, self.ignore)
+
+    def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
+        """The probability of yes, from an 8- or 16-bit picture or a `.npy` of numbers in [0, 1]."""
+        return read_probability(path)[None]
 
     def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
         """The share of the valid pixels that says yes."""

@@ -46,11 +46,12 @@ class NormalsMeter(Meter):
         self.histogram += histogram
 
     def compute(self) -> dict[str, float]:
-        """Mean, median and the shares below 11.25, 22.5 and 30 degrees."""
+        """Mean, median, root of the mean square and the shares below 11.25, 22.5 and 30 degrees."""
         summary = mf.angular_summary(self.total, self.histogram)
         return {
             "mErr@pooled": float(summary.mean),
             "medErr@pooled": float(summary.median),
+            "rmse@pooled": float(summary.rmse),
             "<11.25@pooled": float(summary.below_11_25),
             "<22.5@pooled": float(summary.below_22_5),
             "<30@pooled": float(summary.below_30),

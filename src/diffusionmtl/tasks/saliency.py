@@ -1,6 +1,7 @@
 """Saliency: the part of a picture that a person looks at first."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from diffusionmtl import losses
 from diffusionmtl.labels import LabelMap
 from diffusionmtl.metrics import functional as mf
 from diffusionmtl.tasks.base import Meter
-from diffusionmtl.tasks.binary import BinaryTask
+from diffusionmtl.tasks.binary import BinaryTask, read_probability
 
 
 class SaliencyMap(LabelMap):
@@ -74,6 +75,11 @@ class Saliency(BinaryTask):
     def activate(self, raw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n a h w"]:
         """Probabilities of both answers."""
         return raw.softmax(dim=1)
+
+    def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
+        """Probabilities of both answers, from a picture or `.npy` of the second."""
+        salient = read_probability(path)
+        return torch.stack([1 - salient, salient])
 
     def value(self, estimate: Float[Tensor, "n a h w"]) -> Shaped[Tensor, "n c h w"]:
         """The probability of being salient."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from diffusionmtl import colour, files, losses
 from diffusionmtl.errors import UserError
@@ -132,6 +133,16 @@ class SemanticSegmentation(Task):
         path = stem.with_name(f"{stem.name}.png")
         files.write_picture(path, index.astype(np.uint8), palette=colours)
         return [path]
+
+    def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
+        """1 for the predicted class, 0 for the others."""
+        index, valid = self.read(path)
+        if not bool(valid.all()):
+            raise UserError(
+                f"{path}: {int((~valid).sum())} pixels hold {self.ignore}, which means unknown: a prediction names a "
+                "class for every pixel"
+            )
+        return F.one_hot(index.as_subclass(Tensor)[0].long(), self.channels).permute(2, 0, 1).float()
 
     def loss(
         self, raw: Float[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
