@@ -108,11 +108,13 @@ class InitialOutput:
     Attributes:
         features: per task, the initial feature.
         predictions: per task, raw outputs (logits; metres for depth; unnormalised normals).
+        shared: the fused feature that the decoders of all tasks read.
     """
 
     features: Mapping[str, Float[Tensor, "b d h w"]]
     predictions: Mapping[str, Tensor]
     canvas: Canvas
+    shared: Float[Tensor, "b d h w"] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,11 @@ class NetworkOutput:
         initial: per task [n C_t h w], the prediction before refinement for the same rows; empty for a network
             without refinement.
         rows: per task, which images of the batch the n rows are.
+        shared: the fused feature of every image, that the decoders of all tasks read.
     """
 
     final: Mapping[str, Tensor]
     initial: Mapping[str, Tensor]
     rows: Mapping[str, Int[Tensor, "n"]]
     canvas: Canvas
+    shared: Float[Tensor, "b d h w"] | None = None

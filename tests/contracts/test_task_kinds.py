@@ -350,3 +350,33 @@ class TestGeometry:
         assert type(resized) is task.label_type and resized.shape[-2:] == (height, width)
         pixels = {tuple(pixel) for pixel in label.plain().flatten(1).T.tolist()}
         assert {tuple(pixel) for pixel in resized.plain().flatten(1).T.tolist()} <= pixels
+
+
+@every_kind
+class TestJointSpace:
+    """Where predictions of one kind are compared with labels of another."""
+
+    def test_predictions_and_labels_look_alike(self, task):
+        generator = torch.Generator().manual_seed(0)
+        label, valid = labels(task), everywhere()
+        of_label = task.joint_label(label, valid)
+        assert of_label.shape == (N, task.joint_channels, H, W) and of_label.dtype == torch.float32
+        of_right = task.joint(raw_for(task, label), valid, generator)
+        torch.testing.assert_close(of_right, of_label, atol=1e-4, rtol=1e-4)
+        assert task.joint(noise(task)[:0], valid[:0], generator).shape == (0, task.joint_channels, H, W)
+
+    def test_a_prediction_learns_there(self, task):
+        raw = noise(task).requires_grad_()
+        joint = task.joint(raw, everywhere(), torch.Generator().manual_seed(0))
+        (joint * torch.randn(joint.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+        assert bool(torch.isfinite(raw.grad).all()) and bool(raw.grad.flatten(1).any(dim=1).all())
+
+    def test_valid_pixels_know_nothing_of_the_others(self, task):
+        label, valid = torch.where(some()[:, None], labels(task), 0), some()
+        other = torch.where(valid[:, None], label, labels(task, seed=99))
+        one, two = task.joint_label(label, valid), task.joint_label(other, valid)
+        assert torch.equal(one.movedim(1, -1)[valid], two.movedim(1, -1)[valid])
+        raw = noise(task)
+        spoilt = torch.where(valid[:, None], raw, 1e3 * noise(task, seed=5))
+        one, two = (task.joint(x, valid, torch.Generator().manual_seed(0)) for x in (raw, spoilt))
+        assert torch.equal(one.movedim(1, -1)[valid], two.movedim(1, -1)[valid])

@@ -51,7 +51,7 @@ class InitialNetwork(nn.Module):
         fused = self.fuse(picture)
         features = {task: decoder(fused) for task, decoder in self.decoders.items()}
         predictions = {task: head(features[task]) for task, head in self.heads.items()}
-        return InitialOutput(features, predictions, canvas)
+        return InitialOutput(features, predictions, canvas, shared=fused)
 
     def prepare(
         self, image: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"]

@@ -61,6 +61,6 @@ class Network(nn.Module):
             rows = {task.name: torch.arange(len(some), device=some.device) for task in self.tasks}
         asked = {task: initial.predictions[task][at] for task, at in rows.items()}
         if self.refiner is None:
-            return NetworkOutput(final=asked, initial={}, rows=rows, canvas=initial.canvas)
+            return NetworkOutput(asked, {}, rows, initial.canvas, initial.shared)
         final = self.refiner(initial, rows, noise, watch)
-        return NetworkOutput(final=final, initial=asked, rows=rows, canvas=initial.canvas)
+        return NetworkOutput(final, asked, rows, initial.canvas, initial.shared)

@@ -14,6 +14,7 @@ from diffusionmtl import colour, files, losses
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
+from diffusionmtl.tasks import joint
 from diffusionmtl.tasks.base import Meter, Task, all_valid, drawn_grey_where_invalid
 
 _NEAR, _FAR = 0.05, 100.0
@@ -127,6 +128,16 @@ class Depth(Task):
     def activate(self, raw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n a h w"]:
         """Metres, never behind the camera."""
         return raw.clamp(min=1e-9)
+
+    def joint(
+        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
+    ) -> Float[Tensor, "n j h w"]:
+        """As a share of the largest valid one of the map."""
+        return joint.over_largest(self.activate(raw), valid)
+
+    def joint_label(self, label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n j h w"]:
+        """Likewise."""
+        return joint.over_largest(label, valid)
 
     def meter(self) -> Meter:
         """Pooled errors."""
