@@ -128,6 +128,27 @@ class Task(ABC):
     def activate(self, raw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n a h w"]:
         """Raw network output as a quantity that may be averaged: probabilities, metres, unit vectors."""
 
+    @property
+    def joint_channels(self) -> int:
+        """Channels of `joint` and `joint_label`."""
+        return self.label_channels
+
+    def joint(
+        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
+    ) -> Float[Tensor, "n j h w"]:
+        """A raw output, ready to be compared with the labels of other tasks (XTC): in the form of `joint_label`.
+
+        Gradients pass. What is given where `valid` is False is thrown away, and no other pixel may depend on it.
+
+        Args:
+            generator: of whatever has to be drawn, classes for instance.
+        """
+        return self.activate(raw)
+
+    def joint_label(self, label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n j h w"]:
+        """A label (0 where not valid), ready to be compared with the predictions of other tasks."""
+        return label.float()
+
     def value(self, estimate: Float[Tensor, "n a h w"]) -> Shaped[Tensor, "n c h w"]:
         """The answer in the task's unit, from one activated output or the mean of several."""
         return estimate

@@ -133,6 +133,16 @@ class SurfaceNormals(Task):
         """Unit vectors."""
         return F.normalize(raw, dim=1)
 
+    def joint(
+        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
+    ) -> Float[Tensor, "n j h w"]:
+        """Components moved from [-1, 1] to [0, 1]: nothing known, which is 0, is then no direction."""
+        return (self.activate(raw) + 1) / 2
+
+    def joint_label(self, label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n j h w"]:
+        """Likewise."""
+        return (label + 1) / 2
+
     def value(self, estimate: Float[Tensor, "n a h w"]) -> Shaped[Tensor, "n c h w"]:
         """The mean direction, of length 1 again."""
         return F.normalize(estimate, dim=1)

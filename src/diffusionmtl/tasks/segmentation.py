@@ -15,6 +15,7 @@ from diffusionmtl import colour, files, losses
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
+from diffusionmtl.tasks import joint
 from diffusionmtl.tasks.base import Meter, Task, drawn_grey_where_invalid
 
 
@@ -153,6 +154,21 @@ class SemanticSegmentation(Task):
     def activate(self, raw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n a h w"]:
         """Class probabilities."""
         return raw.softmax(dim=1)
+
+    @property
+    def joint_channels(self) -> int:
+        """One per class."""
+        return self.channels
+
+    def joint(
+        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
+    ) -> Float[Tensor, "n j h w"]:
+        """A class drawn per pixel, one-hot, straight through."""
+        return joint.straight_through(raw, generator)
+
+    def joint_label(self, label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n j h w"]:
+        """One-hot."""
+        return joint.one_hot(label[:, 0].long(), self.channels)
 
     def value(self, estimate: Float[Tensor, "n a h w"]) -> Shaped[Tensor, "n c h w"]:
         """The most probable class."""
