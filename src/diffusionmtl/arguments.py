@@ -148,4 +148,5 @@ def _shape_of(hint: Any) -> dict[str, Any]:
     if get_origin(hint) is tuple:
         inner = get_args(hint)
         return {"type": inner[0], "nargs": "*" if inner[-1] is Ellipsis else len(inner)}
-    return {"type": hint}
+    # A bare --switch is --switch true.
+    return {"type": hint, "nargs": "?", "const": True} if hint is bool else {"type": hint}

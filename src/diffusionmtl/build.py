@@ -194,7 +194,14 @@ def build_training_data(settings: Settings, dataset: DenseDataset, partition: Pa
     batches = loader(seen, EpochSampler(seen.indices, train.batch, train.seed), train.workers)
     dev = None
     if dev_names:
-        still = Augmentation(settings.data.size, settings.data.fit, scale=(1.0, 1.0), flip=0.0, colour=None)
+        still = Augmentation(
+            settings.data.size,
+            settings.data.fit,
+            scale=(1.0, 1.0),
+            flip=0.0,
+            colour=None,
+            published=settings.data.reproduce,
+        )
         held = VisibleDataset(dataset, partition, still, train.seed, dev_names)
         order = EpochSampler(held.indices, train.batch, train.seed, shuffle=False, drop_last=False)
         dev = loader(held, order)
@@ -211,6 +218,7 @@ def _augmentation(settings: Settings, tasks: Sequence[Task]) -> Augmentation:
         max_class_share=given.max_class_share,
         flip=given.flip,
         colour=ColourRanges() if given.photometric else None,
+        published=settings.data.reproduce,
     )
 
 

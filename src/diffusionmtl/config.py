@@ -16,6 +16,11 @@ from diffusionmtl.errors import UserError, nearest
 
 Method = Literal["feature", "prediction", "multitask", "singletask", "xtc"]
 
+REPRODUCED = (
+    "as in the published code, crops are drawn by hidden segmentation too, empty labels count, depth and disparity are "
+    "divided by the drawn zoom, boundaries shrink by nearest neighbour, and saliency is headed by maxF@published"
+)
+
 _DEEPEST = 50
 _TINY = 1e-12
 _POSITIVE_WORDS = (
@@ -57,6 +62,7 @@ class DataSettings:
         rooms_seed: another seed draws other rooms.
         holdout: share of the training images kept apart to choose the best checkpoint.
         max_pixels: refuse images with more pixels than this.
+        reproduce: repeat what the published code does by mistake where figures depend on it (docs/reproduce.md).
     """
 
     data: tuple[str, ...] = ("rooms",)
@@ -71,6 +77,7 @@ class DataSettings:
     rooms_seed: int = 0
     holdout: float = 0.05
     max_pixels: int = 150_000_000
+    reproduce: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,10 @@ class LabelMap(tv_tensors.TVTensor):
         """The values as they would be had the camera zoomed in by `scale`; the sampling is done by `resized`."""
         return self
 
+    def as_published(self) -> "LabelMap":
+        """The same label with the rules that published code has for it, where those differ: for reproductions."""
+        return self
+
 
 class ValidMap(LabelMap):
     """Where a label means something, bool [1 H W]. Padding is False."""

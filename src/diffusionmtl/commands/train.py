@@ -7,7 +7,7 @@ import yaml
 
 from diffusionmtl.build import build_dataset, build_network, build_training_data, describe_run, restore_run
 from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
-from diffusionmtl.config import Settings, read_yaml
+from diffusionmtl.config import REPRODUCED, Settings, read_yaml
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.checks import check_samples, check_tasks_labelled
 from diffusionmtl.data.partition import Partition, make_partition
@@ -60,6 +60,8 @@ def train(
         load_weights(network, start, str(start_from))
     data = build_training_data(settings, dataset, partition)
     print(partition_summary(partition, dataset))
+    if settings.data.reproduce:
+        print(f"reproduce: {REPRODUCED}")
     if not resume:
         visible = [partition.visible[name] for name in dataset.names]
         check_samples(dataset, visible, progress_bar("checking data") if progress else None)
@@ -86,6 +88,8 @@ def partition_summary(partition: Partition, dataset: DenseDataset) -> str:
 def config_text(settings: Settings, tasks: Sequence[Task]) -> str:
     """`config.yaml` of a run."""
     head = "# Settings of this run, in the words of `diffusionmtl train --help`, and its task set.\n"
+    if settings.data.reproduce:
+        head += f"# reproduce: {REPRODUCED}\n"
     return head + yaml.safe_dump(describe_run(settings, tasks), sort_keys=False, allow_unicode=True)
 
 

@@ -18,11 +18,14 @@ class DenseDataset(ABC):
         name: a short word for messages.
         tasks: the task set, in the order of the data set's description.
         names: one name per image, unique; what a partition file uses.
+        foreground_only: segmentation tasks whose label, by the rules of the data set, is unknown in a training picture
+            that shows class 0 alone.
     """
 
     name: str
     tasks: tuple[Task, ...]
     names: tuple[str, ...]
+    foreground_only: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.names)

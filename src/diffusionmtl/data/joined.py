@@ -38,6 +38,17 @@ class JoinedDataset(DenseDataset):
             for task in part.tasks:
                 united.setdefault(words[task.name], replace(task, name=words[task.name]))
         self.tasks = tuple(united.values())
+        # A task shared with a data set of other rules keeps the rules of neither.
+        self.foreground_only = frozenset(
+            joined
+            for joined in united
+            if all(
+                word in part.foreground_only
+                for part, words in zip(self.parts, self._words, strict=True)
+                for word, name in words.items()
+                if name == joined
+            )
+        )
         self.names = tuple(f"{p}/{name}" for p, part in zip(prefixes, self.parts, strict=True) for name in part.names)
         self._ends = list(accumulate(len(part) for part in self.parts))
 

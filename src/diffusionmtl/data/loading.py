@@ -11,7 +11,7 @@ from diffusionmtl.data.base import DenseDataset, read_sample
 from diffusionmtl.data.collate import collate
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.data.sampling import EpochSampler, Key
-from diffusionmtl.data.transforms import Augmentation, augment
+from diffusionmtl.data.transforms import Augmentation, CropLabel, augment, settle_silent
 from diffusionmtl.errors import UserError
 from diffusionmtl.seeds import derive_seed
 from diffusionmtl.types import Batch, Sample
@@ -63,7 +63,16 @@ class VisibleDataset(Dataset[Sample]):
         if self.augmentation is None:
             return sample
         generator = torch.Generator().manual_seed(derive_seed("augment", self.seed, epoch, index))
-        return augment(sample, self.augmentation, generator)
+        varied = augment(sample, self.augmentation, generator, self._leaked(index))
+        return settle_silent(varied, self.dataset.foreground_only, self.augmentation.published)
+
+    def _leaked(self, index: int) -> CropLabel | None:
+        """The hidden label that published code draws its crops by; nothing else ever opens a hidden one."""
+        assert self.augmentation is not None
+        task = self.augmentation.crop_by
+        if not self.augmentation.published or task is None or task in self.visible[index]:
+            return None
+        return self.dataset.label(index, task) if task in self.dataset.annotated(index) else None
 
 
 class _BatchReader(Dataset[Batch | UserError]):

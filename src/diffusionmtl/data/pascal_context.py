@@ -71,6 +71,7 @@ class PascalContext(PublishedDataset):
 
     name = "pascal-context"
     title = "PASCAL-Context"
+    foreground_only = frozenset({"human_parts"})
 
     def __init__(
         self,

@@ -3,8 +3,8 @@
 The crop is cut before anything is resized, so that only what is kept is computed.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -13,10 +13,13 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
 from diffusionmtl.data.colour_jitter import ColourChange, ColourRanges, change_colour, draw_colour
-from diffusionmtl.labels import zoom
+from diffusionmtl.labels import LabelMap, zoom
 from diffusionmtl.types import Sample
 
 IMAGENET_MEAN = (124, 116, 104)
+
+CropLabel = tuple[Tensor, Tensor]
+"""A label of classes [1 H W] and where it is valid [1 H W]."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class Augmentation:
         colour: photometric distortion, or None for none.
         pad: where a picture smaller than `size` goes. Around it lies `fill`, and no label is valid.
         fill: R, G, B; the mean colour of ImageNet by default, which is 0 after normalisation.
+        published: do as the published code does where that is a mistake: the crop is drawn by the label of `crop_by`
+            even where it is hidden, depth and disparity are divided by the drawn zoom, boundaries are shrunk by nearest
+            neighbour, and a label of which nothing is left still counts as one.
     """
 
     size: tuple[int, int]
@@ -48,6 +54,7 @@ class Augmentation:
     colour: ColourRanges | None = field(default_factory=ColourRanges)
     pad: Literal["centre", "top-left"] = "centre"
     fill: tuple[int, int, int] = IMAGENET_MEAN
+    published: bool = False
 
     def __post_init__(self) -> None:
         if min(self.size) < 1 or not 0 < self.scale[0] <= self.scale[1] or self.crop_tries < 1:
@@ -73,22 +80,40 @@ class Geometry:
     padding: tuple[int, int, int, int]
 
 
-def augment(sample: Sample, settings: Augmentation, generator: torch.Generator) -> Sample:
-    """A random version of a sample, of size `settings.size`. What is drawn depends on what the sample shows, alone."""
-    geometry = draw_geometry(sample, settings, generator)
+def augment(
+    sample: Sample, settings: Augmentation, generator: torch.Generator, leaked: CropLabel | None = None
+) -> Sample:
+    """A random version of a sample, of size `settings.size`. What is drawn depends on what the sample shows, alone.
+
+    Args:
+        leaked: the label of `settings.crop_by` that the sample does not show, to draw the crop by. Published code does.
+    """
+    geometry = draw_geometry(sample, settings, generator, leaked)
     colour = ColourChange() if settings.colour is None else draw_colour(settings.colour, generator)
-    return replay(sample, geometry, colour, settings.fill)
+    shown = as_published(sample) if settings.published else sample
+    return replay(shown, geometry, colour, settings.fill)
 
 
-def draw_geometry(sample: Sample, settings: Augmentation, generator: torch.Generator) -> Geometry:
-    """Draw scale, crop and flip."""
+def as_published(sample: Sample) -> Sample:
+    """The same sample, its labels with the rules of published code."""
+    labels = {task: label.as_published() for task, label in sample.labels.items() if isinstance(label, LabelMap)}
+    return replace(sample, labels={**sample.labels, **labels})
+
+
+def draw_geometry(
+    sample: Sample, settings: Augmentation, generator: torch.Generator, leaked: CropLabel | None = None
+) -> Geometry:
+    """Draw scale, crop and flip; `leaked` as in `augment`."""
     height, width = sample.image.shape[-2:]
     u_scale, u_flip = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
     grown = settings.scale[0] + (settings.scale[1] - settings.scale[0]) * u_scale
     fit = _fit_factor((height, width), settings.size) if settings.fit else 1.0
     rows, high = _extent(height, settings.size[0], fit * grown)
     columns, wide = _extent(width, settings.size[1], fit * grown)
-    top, left = _draw_corner(sample, (rows, columns), settings, generator)
+    seen = leaked
+    if settings.crop_by is not None and settings.crop_by in sample.labels:
+        seen = sample.labels[settings.crop_by], sample.valid[settings.crop_by]
+    top, left = _draw_corner((height, width), (rows, columns), seen, settings, generator)
     down, right = settings.size[0] - high, settings.size[1] - wide
     over, before = (down // 2, right // 2) if settings.pad == "centre" else (0, 0)
     # Whole pixels round the drawn factor; depth follows what happened to the picture.
@@ -96,7 +121,7 @@ def draw_geometry(sample: Sample, settings: Augmentation, generator: torch.Gener
     return Geometry(
         window=(top, left, rows, columns),
         resized=(high, wide),
-        zoom=happened,
+        zoom=grown if settings.published else happened,
         flip=u_flip < settings.flip,
         padding=(before, over, right - before, down - over),
     )
@@ -109,28 +134,30 @@ def _extent(old: int, new: int, factor: float) -> tuple[int, int]:
 
 
 def _draw_corner(
-    sample: Sample, window: tuple[int, int], settings: Augmentation, generator: torch.Generator
+    picture: tuple[int, int],
+    window: tuple[int, int],
+    seen: CropLabel | None,
+    settings: Augmentation,
+    generator: torch.Generator,
 ) -> tuple[int, int]:
     """Top and left of a crop."""
-    free = [old - new + 1 for old, new in zip(sample.image.shape[-2:], window, strict=True)]
-    tries = settings.crop_tries if settings.crop_by in sample.labels and free != [1, 1] else 1
+    free = [old - new + 1 for old, new in zip(picture, window, strict=True)]
+    tries = settings.crop_tries if seen is not None and free != [1, 1] else 1
     top = left = 0
     for attempt in range(tries):
         u = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         top, left = (int(x * n) for x, n in zip(u, free, strict=True))
-        if attempt == tries - 1 or _varied(sample, (top, left, *window), settings):
+        if seen is None or attempt == tries - 1 or _varied(seen, (top, left, *window), settings.max_class_share):
             break
     return top, left
 
 
-def _varied(sample: Sample, window: tuple[int, int, int, int], settings: Augmentation) -> bool:
-    assert settings.crop_by is not None
+def _varied(seen: CropLabel, window: tuple[int, int, int, int], max_class_share: float) -> bool:
     top, left, rows, columns = window
     inside = (0, slice(top, top + rows), slice(left, left + columns))
-    label = sample.labels[settings.crop_by].as_subclass(Tensor)[inside]
-    valid = sample.valid[settings.crop_by].as_subclass(Tensor)[inside]
+    label, valid = (part.as_subclass(Tensor)[inside] for part in seen)
     counts = torch.bincount(label[valid])
-    return int(counts.max()) <= settings.max_class_share * int(counts.sum()) if len(counts) else False
+    return int(counts.max()) <= max_class_share * int(counts.sum()) if len(counts) else False
 
 
 def replay(
@@ -145,6 +172,25 @@ def replay(
         labels=_replay_labels(sample.labels, geometry),
         valid=_replay_labels(sample.valid, geometry),
     )
+
+
+def settle_silent(sample: Sample, foreground_only: Set[str], published: bool) -> Sample:
+    """What becomes of labels that say nothing about what is left of the picture.
+
+    A label that is valid nowhere is absent, so that its image's other tasks keep their share of the objective.
+    Published code counts it as one of its image's labels.
+
+    Args:
+        foreground_only: segmentation tasks whose label is unknown in a picture that shows class 0 alone.
+        published: keep what is valid nowhere.
+    """
+    valid = dict(sample.valid)
+    for task in foreground_only & sample.labels.keys():
+        shown = sample.labels[task].as_subclass(Tensor)[valid[task].as_subclass(Tensor)]
+        if not shown.any():
+            valid[task] = torch.zeros_like(valid[task])
+    kept = [task for task in sample.labels if published or valid[task].as_subclass(Tensor).any()]
+    return replace(sample, labels={t: sample.labels[t] for t in kept}, valid={t: valid[t] for t in kept})
 
 
 def _replay_labels(labels: Mapping[str, Tensor], geometry: Geometry) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from diffusionmtl.labels import LabelMap
-from diffusionmtl.tasks.depth import Depth
+from diffusionmtl.tasks.depth import Depth, DepthMap
 
 
 class DisparityMap(LabelMap):
@@ -14,6 +14,10 @@ class DisparityMap(LabelMap):
     def zoomed(self, scale: float) -> "DisparityMap":
         """A zoom by s shows things as if they were s times nearer, so at s times the disparity."""
         return self.like(self.plain() * scale)
+
+    def as_published(self) -> DepthMap:
+        """Divided by a zoom as if it were depth (XTC's code)."""
+        return self.plain().as_subclass(DepthMap)
 
 
 @dataclass(frozen=True)
