@@ -63,6 +63,8 @@ def build_network(
             f"--method singletask trains one task, the data has {len(tasks)}: name one with --tasks, for instance "
             f"--tasks {tasks[0].name}; 'diffusionmtl compare --methods singletask' trains them one after another"
         )
+    if settings.method == "xtc" and len(tasks) < 2:
+        raise UserError("--method xtc compares tasks with each other, here is one: use --method multitask")
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every GPU too, and those are not put back.
         torch.default_generator.manual_seed(derive_seed(seed, "weights"))

@@ -24,10 +24,11 @@ REPRODUCED = (
 _DEEPEST = 50
 _TINY = 1e-12
 _POSITIVE_WORDS = (
-    "size rooms rooms_val max_pixels width grid_stride token_stride blocks attention_heads steps epochs batch"
+    "size rooms rooms_val max_pixels width grid_stride token_stride blocks attention_heads steps epochs batch xtc_width"
 )
 _NOT_NEGATIVE_WORDS = (
-    "label_seed hidden decoder_blocks backbone_lr weight_decay clip initial_weight workers seed checkpoint_every"
+    "label_seed hidden decoder_blocks backbone_lr weight_decay clip initial_weight workers seed checkpoint_every "
+    "xtc_weight xtc_table_lr"
 )
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_POSITIVE_WORDS.split(), (1, math.inf)),
@@ -166,6 +167,11 @@ class TrainSettings:
         workers: processes that load data.
         seed: of weights, order, augmentation and noise.
         checkpoint_every: minutes between checkpoints within an epoch; 0 checkpoints at the end of epochs only.
+        xtc_weight: factor on the cross-task consistency of method xtc.
+        xtc_width: channels of its mapping network, which only training needs.
+        xtc_table_lr: factor on the learning rate of the tables that tell it which pair of tasks it maps.
+        xtc_second_view: hold it on an enlarged cut of each image, as published, instead of the image itself; twice
+            as much to compute.
     """
 
     epochs: int = 20
@@ -184,6 +190,10 @@ class TrainSettings:
     workers: int = 0
     seed: int = 0
     checkpoint_every: float = 0.0
+    xtc_weight: float = 1.0
+    xtc_width: int = 16
+    xtc_table_lr: float = 1.0
+    xtc_second_view: bool = True
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from diffusionmtl.diffusion import SeededNoise
 from diffusionmtl.models.network import Network
 from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task
+from diffusionmtl.training.extra import Extra, ParameterGroup, Seen, forward
 from diffusionmtl.training.objective import Objective, objective
 from diffusionmtl.types import Batch
 
@@ -25,11 +26,20 @@ class TrainingModule(lightning.LightningModule):
 
     Attributes:
         tasks: those of the network, with the weights of the objective.
+        extra: what is asked of the network beside the labels, if anything.
     """
 
-    def __init__(self, network: Network, tasks: Sequence[Task], settings: TrainSettings, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        tasks: Sequence[Task],
+        settings: TrainSettings,
+        steps_per_epoch: int,
+        extra: Extra | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.extra = extra
         self.tasks = tuple(tasks)
         self.settings = settings
         self.steps_per_epoch = steps_per_epoch
@@ -39,8 +49,11 @@ class TrainingModule(lightning.LightningModule):
         return batch.to(device, non_blocking=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """The objective of a batch, as `loss`; beside it `means`, the mean loss per task."""
-        owed = self._owed(batch, "train", self.global_step)
+        """The objective of a batch, as `loss`; beside it `means`, the mean loss per task and the extra terms."""
+        if self.extra is None:
+            owed = self._owed(batch, "train", self.global_step)
+        else:
+            owed = self._owed_with_extra(batch, self.extra)
         self.log("loss", owed.total.detach(), batch_size=len(batch.names), prog_bar=True, logger=False)
         return {"loss": owed.total, "means": owed.means()}
 
@@ -58,6 +71,20 @@ class TrainingModule(lightning.LightningModule):
         output = self.network(batch.image, noise, rows)
         return objective(self.tasks, output, batch, self.settings.initial_weight)
 
+    def _owed_with_extra(self, batch: Batch, extra: Extra) -> Objective:
+        step = self.global_step
+        seed = derive_seed(self.settings.seed, "extra", step)
+        view = extra.images(batch, seed)
+        output, judged = forward(self.network, batch, view, derive_seed(self.settings.seed, "train", step))
+        owed = objective(self.tasks, output, batch, self.settings.initial_weight)
+        return owed.plus(extra.terms(self.network, Seen(batch, view or batch, judged, seed, step)))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Lightning's, and then whatever follows the weights, before anybody writes a checkpoint."""
+        super().optimizer_step(*args, **kwargs)
+        if self.extra is not None:
+            self.extra.after_step(self.network)
+
     def configure_optimizers(self) -> Any:
         """Adam as published, or AdamW that spares biases and norms, and the schedule."""
         groups = list(self._parameter_groups())
@@ -69,14 +96,17 @@ class TrainingModule(lightning.LightningModule):
 
     def _parameter_groups(self) -> Iterator[dict[str, Any]]:
         body = {id(p) for p in self.network.initial.backbone.parameters()}
+        inside, outside = ([p for p in self.network.parameters() if (id(p) in body) == side] for side in (True, False))
+        groups = [ParameterGroup(inside, self.settings.backbone_lr), ParameterGroup(outside)]
         spare = self.settings.optimizer == "adamw"
-        for in_body, factor in ((True, self.settings.backbone_lr), (False, 1.0)):
-            mine = [p for p in self.network.parameters() if (id(p) in body) == in_body]
-            decayed = [p for p in mine if p.ndim > 1 or not spare]
-            undecayed = [p for p in mine if p.ndim <= 1 and spare]
+        if self.extra is not None:
+            groups += self.extra.parameter_groups()
+        for group in groups:
+            decayed = [p for p in group.parameters if group.decay and (p.ndim > 1 or not spare)]
+            undecayed = [p for p in group.parameters if not group.decay or (p.ndim <= 1 and spare)]
             for parameters, decay in ((decayed, self.settings.weight_decay), (undecayed, 0.0)):
                 if parameters:
-                    yield {"params": parameters, "lr": self.settings.lr * factor, "weight_decay": decay}
+                    yield {"params": parameters, "lr": self.settings.lr * group.lr, "weight_decay": decay}
 
     def _schedule(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         if self.settings.schedule == "onecycle":

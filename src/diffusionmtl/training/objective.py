@@ -1,7 +1,7 @@
 """What a batch owes: the losses of its labelled pairs, scaled so that every image counts alike."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -21,21 +21,29 @@ class Objective:
         total: what is minimised.
         final: per task and labelled pair, the unweighted loss of the final prediction.
         initial: likewise of the initial prediction; empty for a network without refinement.
+        extra: terms of `total` that are no losses of labelled pairs.
     """
 
     total: Float[Tensor, ""]
     final: Mapping[str, Float[Tensor, "n"]]
     initial: Mapping[str, Float[Tensor, "n"]]
+    extra: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
 
     def means(self) -> dict[str, Tensor]:
-        """Mean loss per task over its labelled pairs, for the log; tasks without a pair in the batch are left out."""
+        """For the log: mean loss per task over its labelled pairs, without tasks that have none; then extra terms."""
         parts = {"final": self.final, "initial": self.initial}
-        return {
+        means = {
             f"{part}/{task}": losses.detach().mean()
             for part, by_task in parts.items()
             for task, losses in by_task.items()
             if len(losses)
         }
+        return means | {f"extra/{name}": term.detach() for name, term in self.extra.items()}
+
+    def plus(self, terms: Mapping[str, Float[Tensor, ""]]) -> "Objective":
+        """With more terms in the total."""
+        total = torch.stack([self.total, *terms.values()]).sum()
+        return replace(self, total=total, extra={**self.extra, **terms})
 
 
 def objective(

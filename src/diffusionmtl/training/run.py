@@ -3,6 +3,7 @@
 import logging
 import signal
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -15,9 +16,12 @@ from diffusionmtl.config import Settings, TrainSettings
 from diffusionmtl.errors import UserError
 from diffusionmtl.models.network import Network
 from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
+from diffusionmtl.tasks import Task
 from diffusionmtl.training.callbacks import LogSteps, RefuseNonFinite, Stopped, StopWhenAsked
+from diffusionmtl.training.extra import Extra
 from diffusionmtl.training.keeping import AtomicCheckpoints, Average, Keep
 from diffusionmtl.training.module import TrainingModule
+from diffusionmtl.training.xtc import cross_task_consistency
 
 __all__ = ["Stopped", "check_machine", "fit"]
 
@@ -44,7 +48,7 @@ def fit(
         Stopped: Ctrl-C or SIGTERM; the run can be resumed.
         UserError: the checkpoint does not fit, or the loss is no longer a number.
     """
-    module = TrainingModule(network, data.tasks, settings.train, len(data.train))
+    module = TrainingModule(network, data.tasks, settings.train, len(data.train), _extra(settings, data.tasks))
     if resume:
         folder.set_log_aside()
     with warnings.catch_warnings(), _quiet_lightning():
@@ -63,6 +67,15 @@ def fit(
         except SystemExit:  # Lightning's answer to a KeyboardInterrupt, after which it lets nobody interrupt again
             signal.signal(signal.SIGINT, before)
             raise KeyboardInterrupt from None
+
+
+def _extra(settings: Settings, tasks: Sequence[Task]) -> Extra | None:
+    if settings.network.method != "xtc":
+        return None
+    train, feature = settings.train, settings.network.width
+    return cross_task_consistency(
+        tasks, feature, train.xtc_width, train.xtc_weight, train.xtc_table_lr, train.xtc_second_view, train.seed
+    )
 
 
 def check_machine(train: TrainSettings) -> None:
