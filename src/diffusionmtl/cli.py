@@ -27,6 +27,7 @@ NOT_OURS = {
     if hasattr(errno, name)
 }
 EVALUATED_DATA = ("data", "root", "tasks", "size", "rooms", "rooms_val", "rooms_seed", "max_pixels")
+COMPARED = ("method", "labels", "label_seed", "seed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -269,6 +270,59 @@ def _partition(args: Namespace) -> int:
 
     print(write_partition(_data_settings(args), args.labels, args.seed, Path(args.out)))
     return 0
+def _compare_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=str, required=False, help="folder of the comparison; called again, it goes on")
+    parser.add_argument(
+        "--methods",
+        type=str,
+        nargs="*",
+        default=["singletask", "multitask", "prediction", "feature"],
+        help="methods as train names them, without-diffusion, without-conditioning, names from --variants, and each of "
+        "them with all labels as full-METHOD",
+    )
+    parser.add_argument("--labels", type=str, nargs="+", default=["one"], help="label settings, as train names them")
+    parser.add_argument("--seeds", type=NonNegativeInt, nargs="+", default=[0], help="one run of everything per seed")
+    parser.add_argument("--ablate", type=Literal["feature", "prediction"], default="feature", help="whose ablations")
+    parser.add_argument("--variants", type=str, help="YAML file, name: {setting: value, ...} per line")
+    parser.add_argument("--jobs", type=PositiveInt, default=1, help="runs at once, with one thread each if several")
+    parser.add_argument("--label-seed", type=NonNegativeInt, help="one partition for all seeds; else one per seed")
+    parser.add_argument("--split", type=str, default="val", help="scored split")
+    parser.add_argument("--samples", type=PositiveInt, default=1, help="noise draws per image, averaged")
+    parser.add_argument("--checkpoint", type=Literal["last", "best"], default="last", help="scored weights")
+    for kind in GROUPS.values():
+        add_settings(parser, kind, [f.name for f in fields(kind) if f.name not in COMPARED])
+
+
+def _compare(args: Namespace) -> int:
+    from diffusionmtl.commands.compare import Plan, compare
+    from diffusionmtl.commands.variants import choose_variants
+    from diffusionmtl.training.run import Stopped
+
+    if args.out is None:
+        raise UserError("--out: name the folder of the comparison, e.g. --out runs/compared")
+    given = args.as_dict()
+    plan = Plan(
+        settings_from_parsed({word: value for word, value in given.items() if word not in COMPARED}),
+        choose_variants(args.methods, args.ablate, Path(args.variants) if args.variants else None),
+        tuple(args.labels),
+        tuple(int(seed) for seed in args.seeds),
+        None if args.label_seed is None else int(args.label_seed),
+        args.split,
+        args.samples,
+        args.checkpoint,
+    )
+    try:
+        comparison = compare(plan, Path(args.out), args.jobs)
+    except Stopped:
+        print("\nstopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    print(Path(args.out) / "comparison.md")
+    failed = [row for row in comparison.rows if not row.done]
+    for row in failed:
+        print(f"{row.labels}/{row.method}/seed{row.seed} failed: {row.reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 
 
 def _rooms_arguments(parser: ArgumentParser) -> None:
@@ -363,3 +417,9 @@ COMMANDS: dict[str, Command] = {
 
 if __name__ == "__main__":
     sys.exit(main())
+    "compare": (
+        _compare_arguments,
+        _compare,
+        "Train and score methods, label settings and seeds alike; one table with spread and gain.",
+        "diffusionmtl compare --data my-data --methods singletask multitask feature --seeds 0 1 2 --out runs/compared",
+    ),

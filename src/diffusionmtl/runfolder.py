@@ -44,6 +44,11 @@ class RunFolder:
         return self.root / "metrics.json"
 
     @property
+    def per_image(self) -> Path:
+        """What each image adds to the headline figures of the last evaluation."""
+        return self.root / "metrics-per-image.npz"
+
+    @property
     def report(self) -> Path:
         """The page that shows it all."""
         return self.root / "report.html"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusionmtl.build import restore_run
+from diffusionmtl.commands.cell import finished
 from diffusionmtl.commands.evaluate import evaluate_run, save_metrics
 from diffusionmtl.commands.output import figure, text_table, writable_folder
 from diffusionmtl.commands.report import compare_report
@@ -15,7 +16,6 @@ from diffusionmtl.commands.train import train
 from diffusionmtl.config import Settings, changed, read_yaml
 from diffusionmtl.errors import UserError
 from diffusionmtl.metrics.functional import delta_m
-from diffusionmtl.models.pretrained import read_network
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
 
@@ -96,12 +96,6 @@ def _trained(run: RunFolder, settings: Settings) -> bool:
         print(f"continuing {run.root}")
         train(settings, run.root, resume=True)
     return False
-
-
-def finished(run: RunFolder, settings: Settings) -> bool:
-    """Whether a run's last weights come from its last epoch."""
-    weights = run.checkpoints / "last.safetensors"
-    return weights.is_file() and read_network(weights)[1]["progress"]["epoch"] >= settings.train.epochs
 
 
 def _evaluated(run: RunFolder, samples: int) -> dict[str, Any]:

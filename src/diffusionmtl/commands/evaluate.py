@@ -12,6 +12,7 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.evaluate import evaluate
 from diffusionmtl.inference.load import load
+from diffusionmtl.inference.per_image import save_per_image
 from diffusionmtl.report.log import read_metrics
 from diffusionmtl.report.tables import Scores, gain
 from diffusionmtl.runfolder import RunFolder
@@ -28,6 +29,7 @@ def evaluate_run(
     device: str = "cpu",
     reference: Path | None = None,
     progress: bool = True,
+    per_image: Path | None = None,
 ) -> dict[str, Any]:
     """Score a run on a labelled split.
 
@@ -41,6 +43,7 @@ def evaluate_run(
         device: where to compute.
         reference: an evaluated run; the gain over its final figures, Δm, is added.
         progress: draw progress bars.
+        per_image: file for what each image adds to the headline figures, which confidence intervals need.
 
     Returns:
         The scores as plain data, the form of `metrics.json`; figures that are undefined are None.
@@ -53,6 +56,8 @@ def evaluate_run(
     dataset = build_dataset(data, split, progress_bar("drawing rooms") if progress else None)
     shown = progress_bar("evaluating") if progress else None
     scores = evaluate(predictor, dataset, samples=samples, seed=seed, progress=shown)
+    if per_image is not None:
+        save_per_image(per_image, scores.per_image)
     metrics = {
         "format": 1,
         "data": list(data.data),
@@ -98,7 +103,10 @@ def save_metrics(run: RunFolder | Path, metrics: dict[str, Any]) -> Path:
 
 
 def metrics_table(metrics: dict[str, Any]) -> str:
-    """Every figure of every task but those of single classes; the initial prediction beside the final one."""
+    """Every figure of every task but those of single classes, and of how many images it is.
+
+    The initial prediction stands beside the final one, where there is one.
+    """
     rows = []
     for task, figures in metrics["final"].items():
         before = metrics["initial"].get(task, {})

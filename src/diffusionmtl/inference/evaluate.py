@@ -1,14 +1,18 @@
 """Scores on a labelled data set, for the final prediction and for the initial one."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
 
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.evaluation import evaluation_batches, evaluation_labels
 from diffusionmtl.data.joined import qualified_name
 from diffusionmtl.errors import UserError
+from diffusionmtl.inference.per_image import FINAL, INITIAL, PerImage
 from diffusionmtl.inference.predictor import Estimates, Predictor
-from diffusionmtl.tasks import Meter, Task
+from diffusionmtl.tasks import Task
 from diffusionmtl.types import TaskLabels
 
 
@@ -20,11 +24,31 @@ class Scores:
         images: how many images had a label of the task.
         final: figures of the final prediction.
         initial: figures of the initial prediction; empty for a network without refinement.
+        per_image: by part, `final` or `initial`, and task, what each image adds to the headline figure.
     """
 
     images: dict[str, int]
     final: dict[str, dict[str, float]]
     initial: dict[str, dict[str, float]]
+    per_image: dict[str, dict[str, PerImage]] = field(default_factory=dict, compare=False)
+
+
+class _Tally:
+    """The meter of one task, and what each image added to it."""
+
+    def __init__(self, task: Task) -> None:
+        self.meter = task.meter()
+        self.images: list[int] = []
+        self.statistics: list[Tensor] = []
+
+    def add(self, index: int, estimate: Tensor, labels: TaskLabels) -> None:
+        before = self.meter.statistics()
+        self.meter.update(estimate.cpu().float(), labels.value, labels.valid)
+        self.images.append(index)
+        self.statistics.append(self.meter.statistics() - before)
+
+    def per_image(self) -> PerImage:
+        return PerImage(tuple(self.images), torch.stack(self.statistics).numpy())
 
 
 def evaluate(
@@ -53,9 +77,7 @@ def evaluate(
     """
     shared = _shared_tasks(predictor, dataset)
     chosen = list(range(len(dataset)) if indices is None else indices)
-    final: dict[str, Meter] = {name: task.meter() for name, task in shared.items()}
-    initial: dict[str, Meter] = {name: task.meter() for name, task in shared.items()}
-    counts = dict.fromkeys(shared, 0)
+    tallies = {part: {name: _Tally(task) for name, task in shared.items()} for part in (FINAL, INITIAL)}
     done = 0
     for batch in evaluation_batches(dataset, chosen, predictor.size, batch_size):
         for size in dict.fromkeys(batch.sizes):
@@ -65,23 +87,31 @@ def evaluate(
             for row, index in enumerate(keys):
                 for name, labels in evaluation_labels(dataset, index).items():
                     if name in shared:
-                        counts[name] += 1
-                        _add(final[name], initial[name], found[shared[name].name], row, labels)
+                        _add(tallies, name, index, found[shared[name].name], row, labels)
         done += len(batch.indices)
         if progress is not None:
             progress(done, len(chosen))
-    refined = predictor.network.refiner is not None
-    return Scores(
-        images={shared[name].name: count for name, count in counts.items()},
-        final={shared[name].name: meter.compute() for name, meter in final.items() if counts[name]},
-        initial={shared[name].name: meter.compute() for name, meter in initial.items() if counts[name] and refined},
-    )
+    return _scores(tallies, {name: task.name for name, task in shared.items()})
 
 
-def _add(final: Meter, initial: Meter, found: Estimates, row: int, labels: TaskLabels) -> None:
-    final.update(found.mean[row : row + 1].cpu().float(), labels.value, labels.valid)
+Tallies = dict[str, dict[str, _Tally]]
+
+
+def _add(tallies: Tallies, name: str, index: int, found: Estimates, row: int, labels: TaskLabels) -> None:
+    tallies[FINAL][name].add(index, found.mean[row : row + 1], labels)
     if found.initial is not None:
-        initial.update(found.initial[row : row + 1].cpu().float(), labels.value, labels.valid)
+        tallies[INITIAL][name].add(index, found.initial[row : row + 1], labels)
+
+
+def _scores(tallies: Tallies, names: dict[str, str]) -> Scores:
+    seen = {part: {names[n]: tally for n, tally in of.items() if tally.images} for part, of in tallies.items()}
+    figures = {part: {name: tally.meter.compute() for name, tally in of.items()} for part, of in seen.items()}
+    return Scores(
+        images={names[n]: len(tally.images) for n, tally in tallies[FINAL].items()},
+        final=figures[FINAL],
+        initial=figures[INITIAL],
+        per_image={part: {name: tally.per_image() for name, tally in of.items()} for part, of in seen.items()},
+    )
 
 
 def _shared_tasks(predictor: Predictor, dataset: DenseDataset) -> dict[str, Task]:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torchmetrics
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Float64, Shaped, UInt8
 from torch import Tensor, nn
 
 from diffusionmtl import colour
@@ -55,6 +55,17 @@ class Meter(torchmetrics.Metric):
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """Every figure under a name that carries its protocol, `mIoU@pooled` for instance; NaN where undefined."""
+
+    def statistics(self) -> Float64[Tensor, "s"]:
+        """What the headline figure follows from, of everything seen so far, in numbers that add up over images.
+
+        Empty for a kind that keeps none: its figures then have no confidence interval.
+        """
+        return torch.zeros(0, dtype=torch.float64)
+
+    def headline(self, statistics: Float64[Tensor, "b s"]) -> Float64[Tensor, "b"]:
+        """The headline figure of b sets of images from the sums of their `statistics`; NaN where undefined."""
+        return torch.full((len(statistics),), torch.nan, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

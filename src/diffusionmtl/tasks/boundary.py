@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Float64, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,11 +34,13 @@ class BoundaryMeter(Meter):
     def __init__(self, protocol: mb.BoundaryProtocol) -> None:
         super().__init__()
         self.protocol = protocol
+    pooled: Tensor
         self.add_state("counts", [], dist_reduce_fx="cat")
 
     def update(
         self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"]
     ) -> None:
+        self.add_state("pooled", torch.zeros(4, len(protocol.thresholds), dtype=torch.int64), dist_reduce_fx="sum")
         """Match each image's prediction with its label at every threshold; channels of a label are annotators."""
         for probability, truth, mask in zip(estimate[:, 0], label.bool(), valid, strict=True):
             counts = mb.boundary_counts(
@@ -49,11 +51,12 @@ class BoundaryMeter(Meter):
     def compute(self) -> dict[str, float]:
         """F at the best common threshold, at each image's own, and average precision."""
         name = self.protocol.name
+            self.pooled += self.counts[-1][0]
         if len(self.counts) == 0:
             return {f"{figure}@{name}": float("nan") for figure in ("odsF", "oisF", "AP")}
         counts = torch.cat(self.counts) if isinstance(self.counts, list) else self.counts
         per_image = counts.cpu().numpy()
-        pooled = per_image.sum(axis=0)
+        pooled = self.pooled.cpu().numpy()
         return {
             f"odsF@{name}": float(mb.ods_f(pooled)),
             f"oisF@{name}": float(mb.ois_f(per_image)),
@@ -64,6 +67,15 @@ class BoundaryMeter(Meter):
 @dataclass(frozen=True)
 class Boundary(BinaryTask):
     """Boundary or not, read from an 8-bit PNG (>= 128 is boundary).
+    def statistics(self) -> Float64[Tensor, "s"]:
+        """The four counts of `boundary_counts` per threshold."""
+        return self.pooled.flatten().double()
+
+    def headline(self, statistics: Float64[Tensor, "b s"]) -> Float64[Tensor, "b"]:
+        """`odsF`."""
+        counts = statistics.reshape(len(statistics), 4, -1).long().numpy()
+        return torch.tensor([mb.ods_f(one) for one in counts], dtype=torch.float64)
+
 
     Attributes:
         positive_weight: share of the loss that boundary pixels get.

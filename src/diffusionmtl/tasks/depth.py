@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Float64, Shaped, UInt8
 from torch import Tensor
 
 from diffusionmtl import colour, files, losses
@@ -52,6 +52,14 @@ class DepthMeter(Meter):
             "rmse@pooled": float(summary.rmse),
             "delta1.25@pooled": float(summary.delta_1_25),
         }
+
+    def statistics(self) -> Float64[Tensor, "s"]:
+        """Pixels and the sum of their absolute errors."""
+        return self.sums[:2].clone()
+
+    def headline(self, statistics: Float64[Tensor, "b s"]) -> Float64[Tensor, "b"]:
+        """`absErr@pooled`."""
+        return statistics[:, 1] / statistics[:, 0]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Float64, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -56,6 +56,14 @@ class NormalsMeter(Meter):
             "<22.5@pooled": float(summary.below_22_5),
             "<30@pooled": float(summary.below_30),
         }
+
+    def statistics(self) -> Float64[Tensor, "s"]:
+        """Pixels and the sum of their angular errors."""
+        return torch.stack([self.histogram.sum().double(), self.total])
+
+    def headline(self, statistics: Float64[Tensor, "b s"]) -> Float64[Tensor, "b"]:
+        """`mErr@pooled`."""
+        return statistics[:, 1] / statistics[:, 0]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Float64, Shaped
 from torch import Tensor
 
 from diffusionmtl import losses
@@ -50,6 +50,15 @@ class SaliencyMeter(Meter):
             "maxF@published": float(mf.max_f(self.published)),
             "IoU@0.5": float(mf.iou_per_threshold(self.counts)[9]),
         }
+
+    def statistics(self) -> Float64[Tensor, "s"]:
+        """True positives, predicted positives and positives per threshold."""
+        return self.counts.flatten().double()
+
+    def headline(self, statistics: Float64[Tensor, "b s"]) -> Float64[Tensor, "b"]:
+        """`maxF@pooled19`."""
+        counts = statistics.reshape(len(statistics), *self.counts.shape).long()
+        return torch.stack([mf.max_f(one) for one in counts])
 
 
 @dataclass(frozen=True)

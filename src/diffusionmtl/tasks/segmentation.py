@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Float64, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -52,6 +52,15 @@ class SegmentationMeter(Meter):
             "pixelAcc@pooled": float(mf.pixel_accuracy(self.confusion)),
             **{f"IoU@pooled/{name}": float(value) for name, value in zip(self.classes, iou, strict=True)},
         }
+
+    def statistics(self) -> Float64[Tensor, "s"]:
+        """Per class the pixels labelled and predicted so, labelled so, predicted so."""
+        return torch.cat([self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)]).double()
+
+    def headline(self, statistics: Float64[Tensor, "b s"]) -> Float64[Tensor, "b"]:
+        """`mIoU@pooled`."""
+        both, labelled, predicted = statistics.chunk(3, dim=1)
+        return (100 * both / (labelled + predicted - both)).nanmean(dim=1)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,275 @@
+"""One cell of a comparison: a method trained on one set of labels with one seed, and scored.
+
+A cell is plain data in a file, so that a process of its own can work on it, and so that a later call knows what was
+asked and what became of it. `python -m diffusionmtl.commands.cell FILE` works on one.
+"""
+
+import _thread
+import json
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusionmtl.build import build_dataset, build_network, restore_run
+from diffusionmtl.commands.evaluate import evaluate_run, save_metrics
+from diffusionmtl.commands.train import train
+from diffusionmtl.commands.variants import SINGLE_TASK
+from diffusionmtl.config import Settings, changed, read_yaml, settings_from_flat
+from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.partition import Partition, hold_out, make_partition
+from diffusionmtl.errors import UserError
+from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.inference.per_image import PerImage, load_per_image, save_per_image
+from diffusionmtl.models.cost import PartCost, network_cost
+from diffusionmtl.models.pretrained import read_network
+from diffusionmtl.runfolder import RunFolder
+from diffusionmtl.tasks import Task
+from diffusionmtl.training.run import Stopped
+
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+EXIT_FAILED, EXIT_STOPPED = 1, 130
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        state: waiting, running (or interrupted), done, failed.
+        reason: why it failed.
+        seconds: spent on training, all sessions together.
+        steps: optimiser steps of the whole training; of each network, where there is one per task.
+        parameters: of all networks of the cell.
+        gmac: likewise, billions of multiply-adds per image.
+    """
+
+    state: str = WAITING
+    reason: str = ""
+    seconds: float = 0.0
+    steps: int = 0
+    parameters: int = 0
+    gmac: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is asked for.
+
+    Attributes:
+        record: the file that holds this and the outcome.
+        folder: of the run; of the runs of each task for single-task networks.
+        settings: as a multi-task network would be trained with them.
+        split: scored split.
+        samples: noise draws per image.
+        checkpoint: last or best.
+    """
+
+    record: Path
+    folder: Path
+    settings: Settings
+    split: str = "val"
+    samples: int = 1
+    checkpoint: str = "last"
+
+    def asked(self) -> dict[str, Any]:
+        """As plain data."""
+        scoring = {"split": self.split, "samples": self.samples, "checkpoint": self.checkpoint}
+        return {"settings": self.settings.flat(), "scoring": scoring}
+
+
+def save_outcome(cell: Cell, outcome: Outcome) -> None:
+    """Write the record."""
+    # Relative, so that the whole comparison may be moved.
+    where = cell.folder.relative_to(_root(cell.record)).as_posix()
+    text = json.dumps({"format": 1, "folder": where, "asked": cell.asked(), "outcome": asdict(outcome)}, indent=2)
+    write_bytes_atomically(cell.record, f"{text}\n".encode())
+
+
+def _root(record: Path) -> Path:
+    """The folder of the comparison, in which records are `cells/LABELS/NAME.json`."""
+    return record.parents[2]
+
+
+def read_record(path: Path) -> tuple[Cell, Outcome]:
+    """A cell and what became of it.
+
+    Raises:
+        UserError: the file is missing or no such record.
+    """
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+        asked = raw["asked"]
+        settings = settings_from_flat(asked["settings"], str(path))
+        folder = _root(path).joinpath(*raw["folder"].split("/"))
+        return Cell(path, folder, settings, **asked["scoring"]), Outcome(**raw["outcome"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: not the record of a cell ({type(error).__name__}); remove it") from None
+
+
+def run_cell(cell: Cell, progress: bool = False) -> Outcome:
+    """Train and score what a cell asks for, or go on where an earlier call was interrupted; failures are recorded.
+
+    Raises:
+        Stopped, KeyboardInterrupt: interrupted.
+    """
+    before = read_record(cell.record)[1] if cell.record.is_file() else Outcome()
+    outcome = replace(before, state=RUNNING, reason="")
+    save_outcome(cell, outcome)
+    try:
+        dataset = build_dataset(cell.settings.data, "train")
+        runs = _single_task_runs(cell, dataset) if _single(cell) else {cell.folder: cell.settings}
+        for folder, settings in runs.items():
+            with _timed(cell) as clock:
+                _train(RunFolder(folder), settings, progress)
+            outcome = replace(outcome, seconds=outcome.seconds + clock[0])
+            save_outcome(cell, outcome)
+            _score(cell, folder, settings, progress)
+        if _single(cell):
+            _join_scores(cell, list(runs))
+        outcome = replace(outcome, state=DONE, **_cost(runs, dataset))
+    except UserError as error:
+        outcome = replace(outcome, state=FAILED, reason=str(error))
+    except Exception as error:
+        traceback.print_exc()
+        outcome = replace(outcome, state=FAILED, reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    save_outcome(cell, outcome)
+    return outcome
+
+
+def _single(cell: Cell) -> bool:
+    return cell.settings.network.method == SINGLE_TASK
+
+
+@contextmanager
+def _timed(cell: Cell) -> Iterator[list[float]]:
+    """Seconds spent inside, also written down when it is left early."""
+    clock = [0.0]
+    began = time.monotonic()
+    try:
+        yield clock
+    except BaseException:
+        outcome = read_record(cell.record)[1]
+        save_outcome(cell, replace(outcome, seconds=outcome.seconds + time.monotonic() - began))
+        raise
+    clock[0] = time.monotonic() - began
+
+
+def _train(run: RunFolder, settings: Settings, progress: bool) -> None:
+    if not run.config.is_file():
+        # Left by a process that was killed between two files.
+        run.partition.unlink(missing_ok=True)
+        train(settings, run.root, progress=progress)
+    elif not finished(run, settings):
+        train(restore_run(read_yaml(run.config), str(run.config))[0], run.root, resume=True, progress=progress)
+
+
+def finished(run: RunFolder, settings: Settings) -> bool:
+    """Whether a run's last weights come from its last epoch."""
+    weights = run.checkpoints / "last.safetensors"
+    return weights.is_file() and read_network(weights)[1]["progress"]["epoch"] >= settings.train.epochs
+
+
+def _score(cell: Cell, folder: Path, settings: Settings, progress: bool) -> None:
+    run = RunFolder(folder)
+    metrics = evaluate_run(
+        folder,
+        settings.data,
+        cell.split,
+        samples=cell.samples,
+        checkpoint=cell.checkpoint,
+        progress=progress,
+        per_image=run.per_image,
+    )
+    save_metrics(run, metrics)
+
+
+def training_steps(settings: Settings, partition: Partition) -> int:
+    """Optimiser steps of a training: whole batches of the images that are left to learn from, per epoch."""
+    return settings.train.epochs * (training_images(settings, partition) // settings.train.batch)
+
+
+def training_images(settings: Settings, partition: Partition) -> int:
+    """Images with a visible label that are not held out."""
+    names, _ = hold_out(partition, settings.data.holdout, settings.train.seed)
+    return sum(bool(partition.visible[name]) for name in names)
+
+
+def _single_task_runs(cell: Cell, dataset: DenseDataset) -> dict[Path, Settings]:
+    """Per task a run on its labelled images alone, with as many optimiser steps as the multi-task run of the cell."""
+    partition = make_partition(cell.settings.data.labels, dataset, cell.settings.data.label_seed)
+    steps = training_steps(cell.settings, partition)
+    runs = {}
+    for task in dataset.tasks:
+        own = Partition({n: seen & {task.name} for n, seen in partition.visible.items()}, f"{partition.source}")
+        path = cell.folder / f"{task.name}.partition.txt"
+        own.save(path)
+        single = changed(cell.settings, tasks=(task.name,), labels=str(path))
+        runs[cell.folder / task.name] = _with_steps(single, own, steps)
+    return runs
+
+
+def _with_steps(settings: Settings, partition: Partition, steps: int) -> Settings:
+    """Settings whose epochs give about so many steps; smaller batches only where too few images fill one."""
+    images = training_images(settings, partition)
+    batch = max(1, min(settings.train.batch, images))
+    return changed(settings, batch=batch, epochs=max(1, round(steps / max(1, images // batch))))
+
+
+def _cost(runs: dict[Path, Settings], dataset: DenseDataset) -> dict[str, Any]:
+    totals = []
+    steps = []
+    for folder, settings in runs.items():
+        tasks = [task for task in dataset.tasks if not settings.data.tasks or task.name in settings.data.tasks]
+        totals.append(_network_cost(tasks, settings))
+        steps.append(training_steps(settings, Partition.load(RunFolder(folder).partition, dataset)))
+    return {
+        "steps": round(sum(steps) / len(steps)),
+        "parameters": sum(total.parameters for total in totals),
+        "gmac": sum(total.gmac for total in totals),
+    }
+
+
+def _network_cost(tasks: list[Task], settings: Settings) -> PartCost:
+    network = build_network(tasks, changed(settings, backbone_weights=None, pretrained=False).network)
+    return network_cost(network, settings.data.size).total
+
+
+def _join_scores(cell: Cell, folders: list[Path]) -> None:
+    """The scores of one network per task, as if they were those of one network."""
+    scores = [json.loads(RunFolder(folder).metrics.read_text("utf-8")) for folder in folders]
+    merged = dict(scores[0])
+    for part in ("images", "final", "initial"):
+        merged[part] = {task: value for one in scores for task, value in one[part].items()}
+    per_image: dict[str, dict[str, PerImage]] = {}
+    for folder in folders:
+        for part, tasks in load_per_image(RunFolder(folder).per_image).items():
+            per_image.setdefault(part, {}).update(tasks)
+    save_per_image(RunFolder(cell.folder).per_image, per_image)
+    save_metrics(RunFolder(cell.folder), merged)
+
+
+def main(record: str) -> int:
+    """Work on one cell as a process of its own, which stops in an orderly way when whoever started it is gone."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_stop_when_alone, daemon=True).start()
+    try:
+        return 0 if run_cell(read_record(Path(record))[0]).state == DONE else EXIT_FAILED
+    except (Stopped, KeyboardInterrupt):
+        return EXIT_STOPPED
+
+
+def _stop_when_alone() -> None:
+    sys.stdin.buffer.read()
+    _thread.interrupt_main()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,179 @@
+"""`diffusionmtl compare`: methods, label settings and seeds, each trained and scored alike."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusionmtl.build import build_dataset
+from diffusionmtl.commands.cell import DONE, FAILED, Cell, Outcome, read_record, save_outcome
+from diffusionmtl.commands.output import progress_bar, writable_folder
+from diffusionmtl.commands.pool import work
+from diffusionmtl.commands.variants import FULL, Variant, variant_settings
+from diffusionmtl.config import Settings, changed
+from diffusionmtl.data.checks import check_tasks_labelled
+from diffusionmtl.data.partition import PROTOCOLS, make_partition
+from diffusionmtl.errors import UserError
+from diffusionmtl.inference.per_image import load_per_image
+from diffusionmtl.report.comparison import Comparison, Row, write_comparison
+from diffusionmtl.report.log import read_metrics
+from diffusionmtl.runfolder import RunFolder
+from diffusionmtl.tasks import Task
+from diffusionmtl.training.run import check_machine
+
+# They decide how fast a run goes and how it is kept, not what comes out of it.
+_INDIFFERENT = ("workers", "checkpoint_every", "max_pixels")
+
+Key = tuple[str, str, int]
+"""Labels, method, seed: what a row of the comparison is called."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    Attributes:
+        settings: of every cell, but for what its method changes.
+        labels: words of `--labels`, or partition files.
+        seeds: of weights, order, noise and, unless `label_seed` says otherwise, of the partition.
+        label_seed: one partition for all seeds; each seed its own if None.
+        split: scored split.
+        samples: noise draws per image.
+        checkpoint: last or best.
+    """
+
+    settings: Settings
+    variants: Sequence[Variant]
+    labels: Sequence[str] = ("one",)
+    seeds: Sequence[int] = (0,)
+    label_seed: int | None = None
+    split: str = "val"
+    samples: int = 1
+    checkpoint: str = "last"
+
+
+def compare(plan: Plan, out: Path, jobs: int = 1) -> Comparison:
+    """Train and score every cell that is not done yet, and write table, CSV and figure.
+
+    Failed cells are recorded with their reason and tried again by the next call.
+
+    Args:
+        jobs: cells at once.
+
+    Raises:
+        UserError: bad data, settings or folder, or a folder that holds cells of other settings.
+        Stopped, KeyboardInterrupt: interrupted; the same call goes on, and what is done has been written.
+    """
+    check_machine(plan.settings.train)
+    cells = planned_cells(plan, out)
+    tasks = _checked_data(plan)
+    writable_folder(out)
+    chosen = list({cell.record: cell for cell in cells.values()}.values())
+    waiting = [cell for cell in chosen if _outcome(cell).state != DONE]
+    print(f"{len(chosen)} cells, {len(chosen) - len(waiting)} done already")
+    try:
+        _work_through(waiting, jobs, out)
+    finally:
+        comparison = Comparison(tasks, tuple(_row(key, cell) for key, cell in cells.items()))
+        write_comparison(out, comparison)
+    return comparison
+
+
+def planned_cells(plan: Plan, out: Path) -> dict[Key, Cell]:
+    """Every row and the cell that it shows; an upper bound with full labels is one cell for all label settings.
+
+    Raises:
+        UserError: a cell was begun with other settings.
+    """
+    names = _label_names(plan.labels)
+    cells: dict[Key, Cell] = {}
+    for labels, folder in names.items():
+        for variant in plan.variants:
+            for seed in plan.seeds:
+                cell = _cell(plan, out, variant, labels, "full" if variant.full else folder, seed)
+                _check_unchanged(cell)
+                cells[folder, variant.name, seed] = cell
+    return cells
+
+
+def _cell(plan: Plan, out: Path, variant: Variant, labels: str, folder: str, seed: int) -> Cell:
+    words = {"labels": labels, "seed": seed, "label_seed": seed if plan.label_seed is None else plan.label_seed}
+    settings = changed(plan.settings, **{**words, **variant_settings(plan.settings, variant)})
+    method = variant.name.removeprefix(FULL)
+    return Cell(
+        out / "cells" / folder / f"{method}-seed{seed}.json",
+        out / folder / method / f"seed{seed}",
+        settings,
+        plan.split,
+        plan.samples,
+        plan.checkpoint,
+    )
+
+
+def _label_names(labels: Sequence[str]) -> dict[str, str]:
+    """Per word of `--labels` the name of its folder."""
+    names = {word: word if word in PROTOCOLS else Path(word).stem for word in labels}
+    if len(set(names.values())) < len(labels):
+        raise UserError(f"--labels {' '.join(labels)}: two go by one name; rename a file, or name each once")
+    return names
+
+
+def _check_unchanged(cell: Cell) -> None:
+    if not cell.record.is_file():
+        return
+    kept = read_record(cell.record)[0].asked()
+    for group, words in cell.asked().items():
+        for word, value in words.items():
+            if word not in _INDIFFERENT and kept[group].get(word) != value:
+                raise UserError(
+                    f"{cell.record}: was begun with {word} {kept[group].get(word)}, not {value}; choose another --out, "
+                    f"or remove this file and {cell.folder}"
+                )
+
+
+def _checked_data(plan: Plan) -> tuple[Task, ...]:
+    """Find out what can be wrong with the data, and draw rooms once, before there are several processes."""
+    dataset = build_dataset(plan.settings.data, "train", progress_bar("drawing rooms"))
+    check_tasks_labelled(dataset)
+    for labels in plan.labels:
+        make_partition(labels, dataset, plan.seeds[0])
+    build_dataset(plan.settings.data, plan.split, progress_bar("drawing rooms"))
+    return dataset.tasks
+
+
+def _outcome(cell: Cell) -> Outcome:
+    return read_record(cell.record)[1] if cell.record.is_file() else Outcome()
+
+
+def _work_through(cells: Sequence[Cell], jobs: int, out: Path) -> None:
+    for cell in cells:
+        if not cell.record.is_file():
+            save_outcome(cell, Outcome())
+    began = time.monotonic()
+    for number, (cell, outcome) in enumerate(work(cells, jobs), start=1):
+        spent = time.monotonic() - began
+        left = spent / number * (len(cells) - number)
+        rest = f"; about {_duration(left)} left" if number < len(cells) else ""
+        ended = f"failed: {outcome.reason}" if outcome.state == FAILED else f"trained in {_duration(outcome.seconds)}"
+        print(f"[{number}/{len(cells)}] {cell.folder.relative_to(out)}: {ended}{rest}", flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _row(key: Key, cell: Cell) -> Row:
+    labels, method, seed = key
+    outcome = _outcome(cell)
+    figures = {"seconds": outcome.seconds, "steps": outcome.steps}
+    cost: Mapping[str, float] = {**figures, "params": outcome.parameters, "gmac": outcome.gmac}
+    if outcome.state != DONE:
+        return Row(labels, method, seed, outcome.state, outcome.reason, cost)
+    metrics = read_metrics(RunFolder(cell.folder))
+    if metrics is None:
+        raise UserError(f"{cell.folder}: its scores are gone; remove {cell.record} to score it again")
+    per_image = load_per_image(RunFolder(cell.folder).per_image)
+    return Row(labels, method, seed, DONE, "", cost, metrics.final, metrics.initial, per_image)
