@@ -236,40 +236,6 @@ def _demo(args: Namespace) -> int:
     return 0
 
 
-def _inspect_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("folder", type=str, help="a partly labelled folder")
-    parser.add_argument("--all", action="store_true", help="read every file instead of a sample")
-    parser.add_argument("--json", type=str, help="write the findings here")
-    parser.add_argument("--sheet", type=str, help="write a contact sheet (PNG) here")
-    add_settings(parser, DataSettings, ("max_pixels",))
-
-
-def _inspect(args: Namespace) -> int:
-    from diffusionmtl.commands.data import inspect_folder
-
-    text, sound = inspect_folder(
-        Path(args.folder),
-        everything=args.all,
-        json_file=Path(args.json) if args.json else None,
-        sheet=Path(args.sheet) if args.sheet else None,
-        max_pixels=args.max_pixels,
-    )
-    print(text)
-    return 0 if sound else 2
-
-
-def _partition_arguments(parser: ArgumentParser) -> None:
-    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
-    parser.add_argument("--labels", type=str, default="one", help="one, random, full or as-found")
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the draw")
-    parser.add_argument("--out", type=str, required=True, help="partition file to write")
-
-
-def _partition(args: Namespace) -> int:
-    from diffusionmtl.commands.data import write_partition
-
-    print(write_partition(_data_settings(args), args.labels, args.seed, Path(args.out)))
-    return 0
 def _compare_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, required=False, help="folder of the comparison; called again, it goes on")
     parser.add_argument(
@@ -323,6 +289,40 @@ def _compare(args: Namespace) -> int:
     return 1 if failed else 0
 
 
+def _inspect_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=str, help="a partly labelled folder")
+    parser.add_argument("--all", action="store_true", help="read every file instead of a sample")
+    parser.add_argument("--json", type=str, help="write the findings here")
+    parser.add_argument("--sheet", type=str, help="write a contact sheet (PNG) here")
+    add_settings(parser, DataSettings, ("max_pixels",))
+
+
+def _inspect(args: Namespace) -> int:
+    from diffusionmtl.commands.data import inspect_folder
+
+    text, sound = inspect_folder(
+        Path(args.folder),
+        everything=args.all,
+        json_file=Path(args.json) if args.json else None,
+        sheet=Path(args.sheet) if args.sheet else None,
+        max_pixels=args.max_pixels,
+    )
+    print(text)
+    return 0 if sound else 2
+
+
+def _partition_arguments(parser: ArgumentParser) -> None:
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
+    parser.add_argument("--labels", type=str, default="one", help="one, random, full or as-found")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the draw")
+    parser.add_argument("--out", type=str, required=True, help="partition file to write")
+
+
+def _partition(args: Namespace) -> int:
+    from diffusionmtl.commands.data import write_partition
+
+    print(write_partition(_data_settings(args), args.labels, args.seed, Path(args.out)))
+    return 0
 
 
 def _rooms_arguments(parser: ArgumentParser) -> None:
@@ -389,6 +389,12 @@ COMMANDS: dict[str, Command] = {
         "Write one self-contained page about a run.",
         "diffusionmtl report runs/first",
     ),
+    "compare": (
+        _compare_arguments,
+        _compare,
+        "Train and score methods, label settings and seeds alike; one table with spread and gain.",
+        "diffusionmtl compare --data my-data --methods singletask multitask feature --seeds 0 1 2 --out runs/compared",
+    ),
     "data inspect": (
         _inspect_arguments,
         _inspect,
@@ -417,9 +423,3 @@ COMMANDS: dict[str, Command] = {
 
 if __name__ == "__main__":
     sys.exit(main())
-    "compare": (
-        _compare_arguments,
-        _compare,
-        "Train and score methods, label settings and seeds alike; one table with spread and gain.",
-        "diffusionmtl compare --data my-data --methods singletask multitask feature --seeds 0 1 2 --out runs/compared",
-    ),

@@ -30,28 +30,28 @@ class BoundaryMeter(Meter):
     """odsF, oisF and AP by maximum-cardinality matching of thinned maps, in percent."""
 
     counts: list[Tensor]
+    pooled: Tensor
 
     def __init__(self, protocol: mb.BoundaryProtocol) -> None:
         super().__init__()
         self.protocol = protocol
-    pooled: Tensor
         self.add_state("counts", [], dist_reduce_fx="cat")
+        self.add_state("pooled", torch.zeros(4, len(protocol.thresholds), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(
         self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"]
     ) -> None:
-        self.add_state("pooled", torch.zeros(4, len(protocol.thresholds), dtype=torch.int64), dist_reduce_fx="sum")
         """Match each image's prediction with its label at every threshold; channels of a label are annotators."""
         for probability, truth, mask in zip(estimate[:, 0], label.bool(), valid, strict=True):
             counts = mb.boundary_counts(
                 probability.float().cpu().numpy(), truth.cpu().numpy(), mask.cpu().numpy(), self.protocol
             )
             self.counts.append(torch.as_tensor(counts)[None].to(self.device))
+            self.pooled += self.counts[-1][0]
 
     def compute(self) -> dict[str, float]:
         """F at the best common threshold, at each image's own, and average precision."""
         name = self.protocol.name
-            self.pooled += self.counts[-1][0]
         if len(self.counts) == 0:
             return {f"{figure}@{name}": float("nan") for figure in ("odsF", "oisF", "AP")}
         counts = torch.cat(self.counts) if isinstance(self.counts, list) else self.counts
@@ -63,10 +63,6 @@ class BoundaryMeter(Meter):
             f"AP@{name}": float(mb.average_precision(pooled)),
         }
 
-
-@dataclass(frozen=True)
-class Boundary(BinaryTask):
-    """Boundary or not, read from an 8-bit PNG (>= 128 is boundary).
     def statistics(self) -> Float64[Tensor, "s"]:
         """The four counts of `boundary_counts` per threshold."""
         return self.pooled.flatten().double()
@@ -76,6 +72,10 @@ class Boundary(BinaryTask):
         counts = statistics.reshape(len(statistics), 4, -1).long().numpy()
         return torch.tensor([mb.ods_f(one) for one in counts], dtype=torch.float64)
 
+
+@dataclass(frozen=True)
+class Boundary(BinaryTask):
+    """Boundary or not, read from an 8-bit PNG (>= 128 is boundary).
 
     Attributes:
         positive_weight: share of the loss that boundary pixels get.
