@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPriv
 
 from diffusionmtl.config import read_yaml
 from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.presets import config_file
 
 CONFIG = "--config"
 REPEATABLE = ("--data",)
@@ -52,7 +53,7 @@ def parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     said = {word.split("=")[0] for word in given}
     from_files: dict[str, list[str]] = {}
     for name in names:
-        from_files |= _tokens(parser, Path(name))
+        from_files |= _tokens(parser, config_file(name))
     tokens = [token for option, words in from_files.items() if option not in said for token in words]
     try:
         return parser.parse_args([*_gathered(given), *tokens])
