@@ -129,8 +129,9 @@ def _train(args: Namespace) -> int:
     return 0
 
 
-def _run_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", type=str, help="run folder, or a weights file from its checkpoints/")
+def _run_arguments(parser: ArgumentParser, required: bool = True) -> None:
+    nargs = None if required else "?"
+    parser.add_argument("run", type=str, nargs=nargs, help="run folder, or a weights file from its checkpoints/")
     parser.add_argument(
         "--checkpoint", type=Literal["last", "best"], default="last", help="best is by the loss on held-out images"
     )
@@ -151,15 +152,49 @@ def _data_settings(args: Namespace, run: str | None = None) -> DataSettings:
 
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
-    _run_arguments(parser)
+    _run_arguments(parser, required=False)
     add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
     parser.add_argument("--split", type=str, default="val", help="which split")
     parser.add_argument("--samples", type=PositiveInt, default=1, help="noise draws per image, averaged")
     parser.add_argument("--reference", type=str, help="an evaluated run: adds the gain over it, Δm")
     parser.add_argument("--json", type=str, help="write the scores here instead of into the run folder")
+    parser.add_argument("--images", type=str, help="score only the images that this file names, one a line")
+    parser.add_argument(
+        "--predictions", type=str, help="score files of any program, TASK/IMAGE.png or .npy, instead of a run"
+    )
+    parser.add_argument("--allow-missing", action="store_true", help="leave out images without a prediction")
+    parser.add_argument("--annotators", type=str, help="boundaries by several people, TASK/IMAGE/*.png (BSDS)")
+    parser.add_argument("--jobs", type=PositiveInt, default=1, help="processes that score predictions")
+
+
+def _evaluate_predictions(args: Namespace) -> int:
+    from diffusionmtl.commands.evaluate import metrics_table, save_metrics
+    from diffusionmtl.commands.rescore import evaluate_predictions
+
+    if args.run is not None:
+        raise UserError(f"--predictions {args.predictions}: scores files, so leave out the run {args.run}")
+    if not args.data:
+        raise UserError("--data: name the data that the predictions are to be compared with")
+    metrics = evaluate_predictions(
+        Path(args.predictions),
+        _data_settings(args),
+        args.split,
+        images=Path(args.images) if args.images else None,
+        allow_missing=args.allow_missing,
+        annotators=Path(args.annotators) if args.annotators else None,
+        jobs=args.jobs,
+    )
+    print(metrics_table(metrics))
+    if args.json:
+        print(save_metrics(Path(args.json), metrics))
+    return 0
 
 
 def _evaluate(args: Namespace) -> int:
+    if args.predictions is not None:
+        return _evaluate_predictions(args)
+    if args.run is None:
+        raise UserError("name a run folder, or a folder of predictions with --predictions")
     from diffusionmtl.commands.evaluate import evaluate_run, metrics_table, save_metrics
     from diffusionmtl.runfolder import RunFolder
 

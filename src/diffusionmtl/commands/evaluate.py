@@ -66,8 +66,8 @@ def evaluate_run(
         "seed": seed,
         "checkpoint": checkpoint,
         "images": scores.images,
-        "final": _plain(scores.final),
-        "initial": _plain(scores.initial),
+        "final": plain_figures(scores.final),
+        "initial": plain_figures(scores.initial),
     }
     if against is not None:
         tasks = predictor.network.tasks
@@ -88,7 +88,8 @@ def _reference(run: Path, data: DataSettings, split: str) -> Scores:
     return metrics.final
 
 
-def _plain(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+def plain_figures(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Scores as JSON can hold them: what is undefined is None."""
     return {
         task: {name: None if math.isnan(value) else value for name, value in figures.items()}
         for task, figures in scores.items()
@@ -108,15 +109,18 @@ def metrics_table(metrics: dict[str, Any]) -> str:
     The initial prediction stands beside the final one, where there is one.
     """
     rows = []
+    refined = bool(metrics["initial"])
     for task, figures in metrics["final"].items():
         before = metrics["initial"].get(task, {})
         for name, value in figures.items():
             if "/" not in name:
-                rows.append([task, name, _cell(before.get(name)), _cell(value)])
+                cells = [_cell(before.get(name)), _cell(value)] if refined else [_cell(value)]
+                rows.append([task, name, str(metrics["images"][task]), *cells])
     if "delta_m" in metrics:
         against = metrics["delta_m"]
-        rows.append(["Δm", f"% against {against['reference']}", _cell(against["initial"]), _cell(against["final"])])
-    columns = ["task", "figure", "initial", "final"]
+        cells = [_cell(against[part]) for part in (("initial", "final") if refined else ("final",))]
+        rows.append(["Δm", f"% against {against['reference']}", "", *cells])
+    columns = ["task", "figure", "images", *(["initial"] if refined else []), "final"]
     return text_table(columns, rows)
 
 

@@ -41,6 +41,13 @@ class DenseDataset(ABC):
         """
         return self.annotated(index)
 
+    def counted(self, index: int) -> frozenset[str]:
+        """The annotations that the figures of an evaluation are computed from.
+
+        All of them, unless a benchmark scores some task on a list of images of its own.
+        """
+        return self.annotated(index)
+
     @abstractmethod
     def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
         """The image, RGB in [0, 255].

@@ -73,6 +73,11 @@ class JoinedDataset(DenseDataset):
         at, i = self._place(index)
         return frozenset(self._words[at][task] for task in self.parts[at].informative(i))
 
+    def counted(self, index: int) -> frozenset[str]:
+        """What its own data set says."""
+        at, i = self._place(index)
+        return frozenset(self._words[at][task] for task in self.parts[at].counted(i))
+
     def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
         """The image, from its own data set."""
         part, i = self.located(index)

@@ -7,6 +7,7 @@ semseg/VOC12/<id>.png                where it exists, else semseg/pascal-context
 human_parts/<id>.mat                 PASCAL-Part
 normals_distill/<id>.png, sal_distill/<id>.png
 ImageSets/Context/{train,val}.txt    names of the images
+ImageSets/Context/test_new.txt       optional: the images of val that odsF is published for (2,498)
 ImageSets/Parts/{train,val}.txt      optional: JSON, per image the categories of its objects
 nyu_classes.json, context_classes.json   optional: say where distilled normals count
 ```
@@ -42,6 +43,7 @@ from diffusionmtl.tasks.published import pascal_context_tasks
 EXPECTED = "JPEGImages, pascal-context, semseg, human_parts, normals_distill, sal_distill, ImageSets/Context"
 PUBLISHER = "the authors of ATRC (PASCALContext.tar.gz, linked from github.com/brdav/atrc)"
 VALID_NORMAL_CLASSES = 170
+EDGE_LIST = "test_new.txt"
 
 _PART_WORDS = (
     "hair head lear rear lebrow rebrow leye reye mouth nose",
@@ -86,6 +88,8 @@ class PascalContext(PublishedDataset):
         self.edges = edges
         self._listed = _listed_categories(root / "ImageSets" / "Parts" / f"{split}.txt")
         self._with_people: dict[int, bool] = {}
+        scored = root / "ImageSets" / "Context" / EDGE_LIST
+        self._edges_counted = _among(self.names, scored) if split == "val" and scored.is_file() else None
         self._normal_classes = _normal_classes(root)
         self.normals_masked = self._normal_classes is not None
 
@@ -123,6 +127,13 @@ class PascalContext(PublishedDataset):
         """All but the human parts of an image without people."""
         seen = self.annotated(index)
         return seen if "human_parts" not in seen or self.has_people(index) else seen - {"human_parts"}
+
+    def counted(self, index: int) -> frozenset[str]:
+        """Edges of val count for the images of test_new.txt alone, if that file is there."""
+        counted = self.annotated(index)
+        if self._edges_counted is None or self.names[index] in self._edges_counted:
+            return counted
+        return counted - {"edge"}
 
     def has_people(self, index: int) -> bool:
         """Whether the image shows a person, by the list in ImageSets/Parts if it names the image, else its parts."""
@@ -205,6 +216,21 @@ def region_boundaries(labels: Int[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]
     padded = np.pad(labels, ((0, 1), (0, 1)), mode="edge")
     here = padded[:-1, :-1]
     return thin((here != padded[:-1, 1:]) | (here != padded[1:, :-1]) | (here != padded[1:, 1:]))
+
+
+def _among(names: Sequence[str], path: Path) -> frozenset[str]:
+    """The names that a list holds.
+
+    Raises:
+        UserError: it cannot be read, or names an image that is not among `names`.
+    """
+    listed = frozenset(read_names(path))
+    if strangers := sorted(listed - set(names)):
+        raise UserError(
+            f"{path}: {len(strangers)} of its {len(listed)} images are not in val.txt, {strangers[0]} for instance; "
+            "mend the list, or remove it to score edges on all images"
+        )
+    return listed
 
 
 def _listed_categories(path: Path) -> dict[str, tuple[int, ...]]:

@@ -40,6 +40,10 @@ class SelectedTasks(DenseDataset):
         """Of the chosen tasks."""
         return self.dataset.informative(index) & self._chosen
 
+    def counted(self, index: int) -> frozenset[str]:
+        """Of the chosen tasks."""
+        return self.dataset.counted(index) & self._chosen
+
     def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
         """The same image."""
         return self.dataset.image(index)

@@ -65,7 +65,7 @@ def evaluate(
 
     Args:
         predictor: the network.
-        dataset: with labels; images without a label of a task do not count for it.
+        dataset: with labels; images without a label of a task do not count for it, nor those that it does not count.
         samples: noise draws per image, averaged.
         seed: of the noise, which is drawn per image: batch size and order change nothing.
         batch_size: images of one size at once.
@@ -86,7 +86,7 @@ def evaluate(
             found = predictor.estimate(batch.image[rows], keys, samples, seed, size)
             for row, index in enumerate(keys):
                 for name, labels in evaluation_labels(dataset, index).items():
-                    if name in shared:
+                    if name in shared and name in dataset.counted(index):
                         _add(tallies, name, index, found[shared[name].name], row, labels)
         done += len(batch.indices)
         if progress is not None:
