@@ -19,6 +19,7 @@ from diffusionmtl.data.partition import Partition, hold_out
 from diffusionmtl.data.rooms.dataset import RoomsDataset
 from diffusionmtl.data.sampling import EpochSampler
 from diffusionmtl.data.selected import SelectedTasks
+from diffusionmtl.data.shards import ShardsDataset, shard_splits
 from diffusionmtl.data.transforms import Augmentation
 from diffusionmtl.diffusion import scaled_linear_schedule
 from diffusionmtl.errors import UserError
@@ -31,6 +32,7 @@ from diffusionmtl.models.pretrained import load_backbone_weights
 from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task, task_from_settings
 from diffusionmtl.tasks.base import name_fault
+from diffusionmtl.tasks.published import with_published_protocols
 
 Progress = Callable[[int, int], None]
 
@@ -170,7 +172,10 @@ def build_dataset(settings: DataSettings, split: str, progress: Progress | None 
     """
     parts = [_one_dataset(settings, name, split, progress) for name in settings.data]
     whole = parts[0] if len(parts) == 1 else JoinedDataset(parts)
-    return SelectedTasks(whole, settings.tasks) if settings.tasks else whole
+    chosen = SelectedTasks(whole, settings.tasks) if settings.tasks else whole
+    if settings.reproduce:
+        chosen.tasks = with_published_protocols(chosen.tasks)
+    return chosen
 
 
 def _one_dataset(settings: DataSettings, name: str, split: str, progress: Progress | None) -> DenseDataset:
@@ -181,7 +186,9 @@ def _one_dataset(settings: DataSettings, name: str, split: str, progress: Progre
         # Of several data sets a task may be called otherwise in the union, so each is opened whole.
         tasks = settings.tasks if len(settings.data) == 1 else None
         return open_benchmark(name, settings.root, split, tasks, settings.max_pixels)
-    return FolderDataset.open(Path(name), split, settings.max_pixels)
+    root = Path(name)
+    kind = ShardsDataset if shard_splits(root) else FolderDataset
+    return kind.open(root, split, settings.max_pixels)
 
 
 def build_training_data(settings: Settings, dataset: DenseDataset, partition: Partition) -> TrainingData:

@@ -20,8 +20,9 @@ from diffusionmtl.data.partition import Partition
 from diffusionmtl.data.pascal_context import PascalContext
 from diffusionmtl.data.selected import SelectedTasks
 from diffusionmtl.data.transforms import Augmentation, as_published, augment, draw_geometry, replay, settle_silent
+from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
-from diffusionmtl.tasks import Disparity, SemanticSegmentation, Task
+from diffusionmtl.tasks import Disparity, SemanticSegmentation, Task, task_from_settings
 from diffusionmtl.types import Sample
 from tests.data import miniatures as m
 from tests.runs import tiny
@@ -196,6 +197,27 @@ class TestLabelsThatSayNothing:
         assert isinstance(parts, SemanticSegmentation)
         assert JoinedDataset([dataset, People(parts.classes)]).foreground_only == frozenset()
         assert JoinedDataset([dataset, People(("a", "b"))]).foreground_only == {"human_parts_pascal-context"}
+
+
+class TestTheHeadlineOfSaliency:
+    @pytest.mark.parametrize("reproduce", [True, False])
+    def test_comes_first_and_is_remembered(self, reproduce):
+        tasks = build_dataset(changed(tiny(), reproduce=reproduce).data, "train").tasks
+        saliency = next(task for task in tasks if task.kind == "saliency")
+        expected = "maxF@published" if reproduce else "maxF@pooled19"
+        assert saliency.headline == expected
+        meter = saliency.meter()
+        probability = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)
+        truth = probability > 0.9  # above the last threshold that the published squash leaves
+        meter.update(torch.cat([1 - probability, probability], 1), truth, torch.ones(1, 8, 8, dtype=torch.bool))
+        figures = meter.compute()
+        assert next(iter(figures)) == expected and figures["maxF@published"] != figures["maxF@pooled19"]
+        assert meter.headline(meter.statistics()[None]).item() == pytest.approx(figures[expected])
+        assert task_from_settings("saliency", saliency.settings(), "here") == saliency
+
+    def test_another_word_is_refused(self):
+        with pytest.raises(UserError, match="protocol must be"):
+            task_from_settings("sal", {"kind": "saliency", "protocol": "best"}, "here")
 
 
 class TestTheSwitch:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Float64, Shaped
@@ -15,6 +15,8 @@ from diffusionmtl.tasks import joint
 from diffusionmtl.tasks.base import Meter
 from diffusionmtl.tasks.binary import BinaryTask, read_probability
 
+Protocol = Literal["pooled19", "published"]
+
 
 class SaliencyMap(LabelMap):
     """True where salient [1 H W]."""
@@ -24,13 +26,17 @@ class SaliencyMeter(Meter):
     """maxF (beta^2 = 0.3) from pooled counts at 19 thresholds, and IoU at one half, in percent.
 
     `maxF@published` thresholds the sigmoid of the probability, as the published meter does.
+
+    Attributes:
+        protocol: which of the two comes first.
     """
 
     counts: Tensor
     published: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: Protocol = "pooled19") -> None:
         super().__init__()
+        self.protocol = protocol
         zero = torch.zeros(3, len(mf.THRESHOLDS_19), dtype=torch.int64)
         self.add_state("counts", zero, dist_reduce_fx="sum")
         self.add_state("published", zero.clone(), dist_reduce_fx="sum")
@@ -45,31 +51,43 @@ class SaliencyMeter(Meter):
 
     def compute(self) -> dict[str, float]:
         """Both protocols and the IoU."""
-        return {
-            "maxF@pooled19": float(mf.max_f(self.counts)),
-            "maxF@published": float(mf.max_f(self.published)),
-            "IoU@0.5": float(mf.iou_per_threshold(self.counts)[9]),
-        }
+        figures = {"maxF@pooled19": float(mf.max_f(self.counts)), "maxF@published": float(mf.max_f(self.published))}
+        first = f"maxF@{self.protocol}"
+        return {first: figures.pop(first), **figures, "IoU@0.5": float(mf.iou_per_threshold(self.counts)[9])}
 
     def statistics(self) -> Float64[Tensor, "s"]:
         """True positives, predicted positives and positives per threshold."""
-        return self.counts.flatten().double()
+        return (self.counts if self.protocol == "pooled19" else self.published).flatten().double()
 
     def headline(self, statistics: Float64[Tensor, "b s"]) -> Float64[Tensor, "b"]:
-        """`maxF@pooled19`."""
+        """Of maxF in the meter's protocol."""
         counts = statistics.reshape(len(statistics), *self.counts.shape).long()
         return torch.stack([mf.max_f(one) for one in counts])
 
 
 @dataclass(frozen=True)
 class Saliency(BinaryTask):
-    """Salient or not, read from an 8-bit PNG (>= 128 is salient)."""
+    """Salient or not, read from an 8-bit PNG (>= 128 is salient).
+
+    Attributes:
+        protocol: of the headline figure: pooled19, or published, which repeats a mistake of the published meter.
+    """
 
     weight: float = field(default=5.0, kw_only=True)
+    protocol: Protocol = field(default="pooled19", kw_only=True)
 
     kind: ClassVar[str] = "saliency"
     label_type: ClassVar[type[LabelMap]] = SaliencyMap
-    headline: ClassVar[str] = "maxF@pooled19"
+
+    def __post_init__(self) -> None:
+        if self.protocol not in get_args(Protocol):
+            raise ValueError(f"protocol must be pooled19 or published, not '{self.protocol}'")
+        super().__post_init__()
+
+    @property
+    def headline(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of the figures, maxF in the task's protocol."""
+        return f"maxF@{self.protocol}"
 
     @property
     def channels(self) -> int:
@@ -116,4 +134,4 @@ class Saliency(BinaryTask):
 
     def meter(self) -> Meter:
         """Pooled maxF."""
-        return SaliencyMeter()
+        return SaliencyMeter(self.protocol)
