@@ -25,6 +25,10 @@ class BoundaryMap(LabelMap):
             return self.like(nearest_resize(plain, height, width))
         return self.like(F.adaptive_max_pool2d(plain.float(), (height, width)) > 0.5)
 
+    def as_published(self) -> LabelMap:
+        """Shrunk by nearest neighbour."""
+        return self.plain().as_subclass(LabelMap)
+
 
 class BoundaryMeter(Meter):
     """odsF, oisF and AP by maximum-cardinality matching of thinned maps, in percent."""
