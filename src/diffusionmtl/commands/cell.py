@@ -18,6 +18,11 @@ from typing import Any
 
 import torch
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from diffusionmtl.build import build_dataset, build_network, restore_run
 from diffusionmtl.commands.evaluate import evaluate_run, save_metrics
 from diffusionmtl.commands.train import train
@@ -120,28 +125,53 @@ def run_cell(cell: Cell, progress: bool = False) -> Outcome:
     Raises:
         Stopped, KeyboardInterrupt: interrupted.
     """
-    before = read_record(cell.record)[1] if cell.record.is_file() else Outcome()
-    outcome = replace(before, state=RUNNING, reason="")
-    save_outcome(cell, outcome)
-    try:
-        dataset = build_dataset(cell.settings.data, "train")
-        runs = _single_task_runs(cell, dataset) if _single(cell) else {cell.folder: cell.settings}
-        for folder, settings in runs.items():
-            with _timed(cell) as clock:
-                _train(RunFolder(folder), settings, progress)
-            outcome = replace(outcome, seconds=outcome.seconds + clock[0])
-            save_outcome(cell, outcome)
-            _score(cell, folder, settings, progress)
-        if _single(cell):
-            _join_scores(cell, list(runs))
-        outcome = replace(outcome, state=DONE, **_cost(runs, dataset))
-    except UserError as error:
-        outcome = replace(outcome, state=FAILED, reason=str(error))
-    except Exception as error:
-        traceback.print_exc()
-        outcome = replace(outcome, state=FAILED, reason=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-    save_outcome(cell, outcome)
-    return outcome
+    with _alone(cell.record.with_suffix(".lock")):
+        if outcome_of(cell).state == DONE:
+            return outcome_of(cell)
+        _change(cell, state=RUNNING, reason="")
+        try:
+            _change(cell, state=DONE, **_worked_out(cell, progress))
+        except Stopped:
+            raise
+        except UserError as error:
+            _change(cell, state=FAILED, reason=str(error))
+        except Exception as error:
+            traceback.print_exc()
+            said = " ".join(str(error).split())[:300]
+            _change(cell, state=FAILED, reason=f"{type(error).__name__}: {said}")
+        return outcome_of(cell)
+
+
+def outcome_of(cell: Cell) -> Outcome:
+    """What its record says; waiting if there is none."""
+    return read_record(cell.record)[1] if cell.record.is_file() else Outcome()
+
+
+def _change(cell: Cell, **values: Any) -> None:
+    save_outcome(cell, replace(outcome_of(cell), **values))
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process works on this cell: one that was told to stop may still be at it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _worked_out(cell: Cell, progress: bool) -> dict[str, Any]:
+    """Train and score; returns what it took."""
+    dataset = build_dataset(cell.settings.data, "train")
+    runs = _single_task_runs(cell, dataset) if _single(cell) else {cell.folder: cell.settings}
+    for folder, settings in runs.items():
+        with _timed(cell):
+            _train(RunFolder(folder), settings, progress)
+        _score(cell, folder, settings, progress)
+    if _single(cell):
+        _join_scores(cell, list(runs))
+    return _cost(runs, dataset)
 
 
 def _single(cell: Cell) -> bool:
@@ -149,17 +179,13 @@ def _single(cell: Cell) -> bool:
 
 
 @contextmanager
-def _timed(cell: Cell) -> Iterator[list[float]]:
-    """Seconds spent inside, also written down when it is left early."""
-    clock = [0.0]
+def _timed(cell: Cell) -> Iterator[None]:
+    """Add the seconds spent inside to the record, also when it is left early."""
     began = time.monotonic()
     try:
-        yield clock
-    except BaseException:
-        outcome = read_record(cell.record)[1]
-        save_outcome(cell, replace(outcome, seconds=outcome.seconds + time.monotonic() - began))
-        raise
-    clock[0] = time.monotonic() - began
+        yield
+    finally:
+        _change(cell, seconds=outcome_of(cell).seconds + time.monotonic() - began)
 
 
 def _train(run: RunFolder, settings: Settings, progress: bool) -> None:

@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusionmtl.build import build_dataset
-from diffusionmtl.commands.cell import DONE, FAILED, Cell, Outcome, read_record, save_outcome
+from diffusionmtl.build import ROOMS, build_dataset, build_network
+from diffusionmtl.commands.cell import DONE, FAILED, Cell, Outcome, outcome_of, read_record, save_outcome
 from diffusionmtl.commands.output import progress_bar, writable_folder
 from diffusionmtl.commands.pool import work
-from diffusionmtl.commands.variants import FULL, Variant, variant_settings
+from diffusionmtl.commands.variants import FULL, SINGLE_TASK, Variant, variant_settings
 from diffusionmtl.config import Settings, changed
 from diffusionmtl.data.checks import check_tasks_labelled
 from diffusionmtl.data.partition import PROTOCOLS, make_partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.per_image import load_per_image
-from diffusionmtl.report.comparison import Comparison, Row, write_comparison
+from diffusionmtl.report.comparison import Comparison, Row
+from diffusionmtl.report.comparison_text import write_comparison
 from diffusionmtl.report.log import read_metrics
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
@@ -65,14 +66,12 @@ def compare(plan: Plan, out: Path, jobs: int = 1) -> Comparison:
         Stopped, KeyboardInterrupt: interrupted; the same call goes on, and what is done has been written.
     """
     check_machine(plan.settings.train)
+    _check_variants(plan)
     cells = planned_cells(plan, out)
     tasks = _checked_data(plan)
     writable_folder(out)
-    chosen = list({cell.record: cell for cell in cells.values()}.values())
-    waiting = [cell for cell in chosen if _outcome(cell).state != DONE]
-    print(f"{len(chosen)} cells, {len(chosen) - len(waiting)} done already")
     try:
-        _work_through(waiting, jobs, out)
+        _work_through(_in_order(cells), jobs, out)
     finally:
         comparison = Comparison(tasks, tuple(_row(key, cell) for key, cell in cells.items()))
         write_comparison(out, comparison)
@@ -118,6 +117,12 @@ def _label_names(labels: Sequence[str]) -> dict[str, str]:
     return names
 
 
+def _check_variants(plan: Plan) -> None:
+    for variant in plan.variants:
+        if "size" in variant.changes and ROOMS in plan.settings.data.data:
+            raise UserError(f"--variants: {variant.name}: size would draw other rooms; it must be the same for all")
+
+
 def _check_unchanged(cell: Cell) -> None:
     if not cell.record.is_file():
         return
@@ -132,30 +137,61 @@ def _check_unchanged(cell: Cell) -> None:
 
 
 def _checked_data(plan: Plan) -> tuple[Task, ...]:
-    """Find out what can be wrong with the data, and draw rooms once, before there are several processes."""
+    """Find out what can be wrong with data and networks, and draw rooms once, before there are several processes."""
     dataset = build_dataset(plan.settings.data, "train", progress_bar("drawing rooms"))
     check_tasks_labelled(dataset)
     for labels in plan.labels:
         make_partition(labels, dataset, plan.seeds[0])
     build_dataset(plan.settings.data, plan.split, progress_bar("drawing rooms"))
+    for variant in plan.variants:
+        network = changed(plan.settings, **{**variant.changes, "pretrained": False, "backbone_weights": None}).network
+        build_network(dataset.tasks[:1] if network.method == SINGLE_TASK else dataset.tasks, network)
     return dataset.tasks
 
 
-def _outcome(cell: Cell) -> Outcome:
-    return read_record(cell.record)[1] if cell.record.is_file() else Outcome()
+def _in_order(cells: Mapping[Key, Cell]) -> list[Cell]:
+    """Each cell once, all methods of the first seed first: what is there after a while is already a comparison."""
+    by_seed = sorted(cells.items(), key=lambda item: item[0][2])
+    return list({cell.record: cell for _, cell in by_seed}.values())
 
 
 def _work_through(cells: Sequence[Cell], jobs: int, out: Path) -> None:
-    for cell in cells:
+    seconds = {cell.record: outcome_of(cell).seconds for cell in cells if outcome_of(cell).state == DONE}
+    waiting = [cell for cell in cells if cell.record not in seconds]
+    print(f"{len(cells)} cells, {len(seconds)} done already", flush=True)
+    for cell in waiting:
         if not cell.record.is_file():
             save_outcome(cell, Outcome())
-    began = time.monotonic()
-    for number, (cell, outcome) in enumerate(work(cells, jobs), start=1):
-        spent = time.monotonic() - began
-        left = spent / number * (len(cells) - number)
-        rest = f"; about {_duration(left)} left" if number < len(cells) else ""
+    began, trained, left = time.monotonic(), 0.0, {cell.record: cell for cell in waiting}
+    for cell, outcome in work(waiting, jobs):
+        del left[cell.record]
+        trained += outcome.seconds
+        if outcome.state == DONE:
+            seconds[cell.record] = outcome.seconds
         ended = f"failed: {outcome.reason}" if outcome.state == FAILED else f"trained in {_duration(outcome.seconds)}"
-        print(f"[{number}/{len(cells)}] {cell.folder.relative_to(out)}: {ended}{rest}", flush=True)
+        # Scoring, starting and several at once are in the ratio of what has passed to what training took.
+        pace = (time.monotonic() - began) / max(trained, 1e-9)
+        rest = _duration(pace * expected_seconds(list(left), seconds))
+        number = f"[{len(cells) - len(left)}/{len(cells)}]"
+        print(f"{number} {cell.folder.relative_to(out)}: {ended}; about {rest} left", flush=True)
+
+
+def expected_seconds(waiting: Sequence[Path], known: Mapping[Path, float]) -> float:
+    """How long training the waiting cells will take, by their records: as long as others of the same method, or of any.
+
+    Args:
+        known: seconds of those that are done.
+    """
+    by_method: dict[str, list[float]] = {}
+    for record, seconds in known.items():
+        by_method.setdefault(_method(record), []).append(seconds)
+    overall = sum(known.values()) / max(1, len(known))
+    means = {method: sum(seconds) / len(seconds) for method, seconds in by_method.items()}
+    return sum(means.get(_method(record), overall) for record in waiting)
+
+
+def _method(record: Path) -> str:
+    return record.stem.rpartition("-seed")[0]
 
 
 def _duration(seconds: float) -> str:
@@ -167,7 +203,7 @@ def _duration(seconds: float) -> str:
 
 def _row(key: Key, cell: Cell) -> Row:
     labels, method, seed = key
-    outcome = _outcome(cell)
+    outcome = outcome_of(cell)
     figures = {"seconds": outcome.seconds, "steps": outcome.steps}
     cost: Mapping[str, float] = {**figures, "params": outcome.parameters, "gmac": outcome.gmac}
     if outcome.state != DONE:

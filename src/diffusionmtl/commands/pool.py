@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from diffusionmtl.commands.cell import EXIT_STOPPED, FAILED, RUNNING, Cell, Outcome, read_record, run_cell, save_outcome
+from diffusionmtl.commands.cell import DONE, EXIT_STOPPED, FAILED, Cell, Outcome, outcome_of, run_cell, save_outcome
 from diffusionmtl.training.run import Stopped
 
 _LOOK_EVERY = 0.2
@@ -55,7 +55,6 @@ def _started(cell: Cell) -> subprocess.Popen[bytes]:
     It is kept from the terminal's Ctrl-C, which would reach it a second time through us, and it stops by itself when
     its stdin closes, which happens whatever becomes of us.
     """
-    save_outcome(cell, replace(_outcome(cell), state=RUNNING, reason=""))
     with log_of(cell).open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "diffusionmtl.commands.cell", str(cell.record)],
@@ -72,13 +71,9 @@ def log_of(cell: Cell) -> Path:
     return cell.record.with_suffix(".log")
 
 
-def _outcome(cell: Cell) -> Outcome:
-    return read_record(cell.record)[1] if cell.record.is_file() else Outcome()
-
-
 def _ended(cell: Cell, status: int) -> tuple[Cell, Outcome]:
-    outcome = _outcome(cell)
-    if outcome.state == RUNNING:
+    outcome = outcome_of(cell)
+    if outcome.state not in (DONE, FAILED):
         outcome = replace(outcome, state=FAILED, reason=f"its process ended with status {status}; see {log_of(cell)}")
         save_outcome(cell, outcome)
     return cell, outcome

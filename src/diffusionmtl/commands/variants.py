@@ -42,7 +42,7 @@ def choose_variants(words: Sequence[str], ablate: str = "feature", own: Path | N
     Raises:
         UserError: an unknown or repeated word, or a file that is wrong.
     """
-    known = {method: {"method": method} for method in METHODS}
+    known: dict[str, dict[str, Any]] = {method: {"method": method} for method in METHODS}
     known[WITHOUT_DIFFUSION] = {"method": ablate, "diffusion": False}
     known[WITHOUT_CONDITIONING] = {"method": ablate, "condition": "none"}
     mine = _own(own, known) if own else {}

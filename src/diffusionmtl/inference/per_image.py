@@ -36,7 +36,7 @@ def save_per_image(path: Path, parts: Mapping[str, Mapping[str, PerImage]]) -> N
             arrays[f"{part}/{task}/images"] = np.array(kept.images, dtype=np.int64)
             arrays[f"{part}/{task}/statistics"] = kept.statistics
     stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
+    np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
     write_bytes_atomically(path, stream.getvalue())
 
 

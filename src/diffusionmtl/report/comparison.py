@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.per_image import FINAL, INITIAL, PerImage
 from diffusionmtl.report.resampling import gain_draws, image_draws, interval, resampled
 from diffusionmtl.report.tables import Scores, gain
@@ -188,8 +186,3 @@ def comparison_csv(comparison: Comparison) -> str:
 def _cell(value: float | None) -> str:
     """Empty where undefined."""
     return "" if value is None or not math.isfinite(value) else f"{value:.6g}" if value < 1e6 else f"{value:.0f}"
-
-
-def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write `comparison.csv`, `comparison.md` and `comparison.svg`."""
-    write_bytes_atomically(folder / "comparison.csv", comparison_csv(comparison).encode())
