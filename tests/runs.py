@@ -36,6 +36,7 @@ VARIANTS = {
     "feature": dict(),
     "prediction": dict(method="prediction", ema=0.5, optimizer="adam", schedule="poly"),
     "multitask": dict(method="multitask", holdout=0.0, labels="random", rooms=9),
+    "xtc": dict(method="xtc", labels="random", rooms=12, xtc_width=8),
 }
 
 

@@ -26,6 +26,8 @@ from tests.runs import STEPS_PER_EPOCH, VARIANTS, Interrupt, assert_equal, asser
         ("prediction", 2),
         ("multitask", 1),
         ("multitask", 2),
+        ("xtc", 1),
+        ("xtc", 2),
     ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypatch, variant, step, capsys):

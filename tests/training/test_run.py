@@ -49,8 +49,8 @@ def test_every_step_is_logged_with_finite_losses(whole, variant):
     steps, losses = log.values["train/total"]
     assert steps == tuple(range(2 * STEPS_PER_EPOCH))
     assert all(np.isfinite(losses))
-    expected = {"final"} if variant == "multitask" else {"final", "initial"}
-    assert {column.split("/")[1] for column in log.values} == expected | {"total"}
+    beside = {"multitask": set(), "xtc": {"extra"}}.get(variant, {"initial"})
+    assert {column.split("/")[1] for column in log.values} == {"final", "total"} | beside
     if variant != "multitask":
         assert log.values["dev/total"][0] == (1, 3)
 
@@ -174,7 +174,8 @@ def test_weights_of_another_run_are_a_start(whole, tmp_path):
     assert not (tmp_path / "narrow").exists()
 
 
-def test_hidden_labels_influence_nothing(tmp_path):
+@pytest.mark.parametrize("method", ["feature", "xtc"])
+def test_hidden_labels_influence_nothing(tmp_path, method):
     toy = ToyDataset(8, annotated={0: ("depth",)})
     export_folder(tmp_path / "honest", {"train": toy})
     shutil.copytree(tmp_path / "honest", tmp_path / "other")
@@ -188,7 +189,7 @@ def test_hidden_labels_influence_nothing(tmp_path):
             path.write_bytes(b"broken" if corrupted % 2 else b"")
             corrupted += 1
     assert corrupted > 20
-    words = dict(labels=str(labels), fit=False, size=(24, 32), tasks=("semseg", "depth", "edge"))
+    words = dict(labels=str(labels), fit=False, size=(24, 32), tasks=("semseg", "depth", "edge"), method=method)
     one, other = (
         trained(tiny(data=(str(tmp_path / name),), **words), tmp_path / f"run {name}") for name in ("honest", "other")
     )
