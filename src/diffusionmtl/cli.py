@@ -325,22 +325,24 @@ def _compare(args: Namespace) -> int:
 
 
 def _inspect_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("folder", type=str, help="a partly labelled folder")
+    parser.add_argument("name", type=str, nargs="?", help="a folder, rooms, or a benchmark; the same as --data")
     parser.add_argument("--all", action="store_true", help="read every file instead of a sample")
     parser.add_argument("--json", type=str, help="write the findings here")
     parser.add_argument("--sheet", type=str, help="write a contact sheet (PNG) here")
-    add_settings(parser, DataSettings, ("max_pixels",))
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
 
 
 def _inspect(args: Namespace) -> int:
-    from diffusionmtl.commands.data import inspect_folder
+    from diffusionmtl.commands.data import inspect_data
 
-    text, sound = inspect_folder(
-        Path(args.folder),
+    if bool(args.name) == bool(args.data):
+        raise UserError("name the data: diffusionmtl data inspect my-data, or --data several times")
+    data = _data_settings(args)
+    text, sound = inspect_data(
+        replace(data, data=(args.name,)) if args.name else data,
         everything=args.all,
         json_file=Path(args.json) if args.json else None,
         sheet=Path(args.sheet) if args.sheet else None,
-        max_pixels=args.max_pixels,
     )
     print(text)
     return 0 if sound else 2
@@ -357,6 +359,28 @@ def _partition(args: Namespace) -> int:
     from diffusionmtl.commands.data import write_partition
 
     print(write_partition(_data_settings(args), args.labels, args.seed, Path(args.out)))
+    return 0
+
+
+def _pack_arguments(parser: ArgumentParser) -> None:
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
+    parser.add_argument("--labels", type=str, default="as-found", help="labels of train that go with it, as for train")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of a drawn partition")
+    parser.add_argument("--splits", type=str, nargs="*", default=[], help="which splits; all if none is named")
+    parser.add_argument(
+        "--format", type=Literal["folder", "shards"], default="folder", help="files, or tars as WebDataset has them"
+    )
+    parser.add_argument("--shard-size", type=PositiveInt, default=1000, help="images per shard")
+    parser.add_argument("--out", type=str, required=True, help="folder to write; the same call goes on where it was")
+
+
+def _pack(args: Namespace) -> int:
+    from diffusionmtl.commands.data import pack_data
+
+    if not args.data:
+        raise UserError("--data: name the data to be packed")
+    data, splits = _data_settings(args), tuple(args.splits)
+    print(pack_data(data, args.labels, args.seed, Path(args.out), args.format, args.shard_size, splits))
     return 0
 
 
@@ -441,6 +465,12 @@ COMMANDS: dict[str, Command] = {
         _partition,
         "Choose which labels training may see, as a readable file.",
         "diffusionmtl data partition --data my-data --labels one --seed 1 --out one.txt",
+    ),
+    "data pack": (
+        _pack_arguments,
+        _pack,
+        "Write any data with the labels that may be seen, as a folder or as shards.",
+        "diffusionmtl data pack --data my-data --labels one --format shards --out packed",
     ),
     "data rooms": (
         _rooms_arguments,

@@ -1,20 +1,24 @@
-"""`diffusionmtl data ...`: look at, split and draw data."""
+"""`diffusionmtl data ...`: look at, split, pack and draw data."""
 
 import json
 from pathlib import Path
 
-from diffusionmtl.build import build_dataset
+from diffusionmtl.build import ROOMS, build_dataset
 from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
 from diffusionmtl.commands.train import partition_summary
 from diffusionmtl.config import DataSettings
+from diffusionmtl.data.benchmarks import BENCHMARKS
 from diffusionmtl.data.description import dataset_tasks
-from diffusionmtl.data.folder import FolderDataset, dataset_splits
+from diffusionmtl.data.folder import dataset_splits
 from diffusionmtl.data.inspect import inspect
+from diffusionmtl.data.pack import Form, Split, pack
 from diffusionmtl.data.partition import make_partition
+from diffusionmtl.data.published_files import SPLITS
 from diffusionmtl.data.rooms.dataset import RoomsDataset, export_rooms
+from diffusionmtl.data.shards import shard_splits
 from diffusionmtl.data.sheet import contact_sheet
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import MAX_PIXELS, write_bytes_atomically
+from diffusionmtl.files import write_bytes_atomically
 
 SAMPLED_FILES = 200
 SHEET_IMAGES = 12
@@ -34,14 +38,10 @@ def write_partition(data: DataSettings, labels: str, seed: int, out: Path) -> st
     return f"{out}: {partition_summary(partition, dataset)}"
 
 
-def inspect_folder(
-    root: Path,
-    everything: bool = False,
-    json_file: Path | None = None,
-    sheet: Path | None = None,
-    max_pixels: int = MAX_PIXELS,
+def inspect_data(
+    data: DataSettings, everything: bool = False, json_file: Path | None = None, sheet: Path | None = None
 ) -> tuple[str, bool]:
-    """Look at every split of a partly labelled folder.
+    """Look at every split of a data set.
 
     Returns:
         What was found, to be printed, and whether training would accept the data.
@@ -49,16 +49,72 @@ def inspect_folder(
     Raises:
         UserError: there is no data set, or the output cannot be written.
     """
-    dataset_tasks(root)
-    splits = {split: FolderDataset.open(root, split, max_pixels) for split in dataset_splits(root)}
-    if not splits:
-        raise UserError(f"{root}: no split with images; expected {root}/train/images/*.jpg")
+    drawing = progress_bar("drawing rooms")
+    splits = {split: build_dataset(data, split, drawing) for split in splits_of(data)}
     found = inspect(splits, None if everything else SAMPLED_FILES, progress_bar("looking", "files"))
     if json_file is not None:
         write_bytes_atomically(json_file, json.dumps(found.as_dict(), indent=2).encode())
     if sheet is not None:
         contact_sheet(next(iter(splits.values())), SHEET_IMAGES, sheet)
     return found.text(), found.sound
+
+
+def splits_of(data: DataSettings) -> tuple[str, ...]:
+    """The splits that all of the named data sets have, those of folders by name.
+
+    Raises:
+        UserError: a folder is no data set, or there is no split.
+    """
+    common: list[str] | None = None
+    for name in data.data:
+        here = _splits(name)
+        common = list(here) if common is None else [split for split in common if split in here]
+    if not common:
+        raise UserError(f"--data {' '.join(data.data)}: no split that all of these have")
+    return tuple(common)
+
+
+def _splits(name: str) -> tuple[str, ...]:
+    if name == ROOMS or name in BENCHMARKS:
+        return SPLITS
+    root = Path(name)
+    dataset_tasks(root)
+    splits = shard_splits(root) or dataset_splits(root)
+    if not splits:
+        raise UserError(f"{root}: no split with images; expected {root}/train/images/*.jpg")
+    return splits
+
+
+def pack_data(
+    data: DataSettings, labels: str, seed: int, out: Path, form: Form, shard_size: int, splits: tuple[str, ...] = ()
+) -> str:
+    """Write data as a partly labelled folder or as shards; returns a summary.
+
+    Args:
+        data: where it comes from.
+        labels: which labels of the training split go with it, as for training; other splits keep all.
+        seed: of a drawn partition.
+        out: new folder, or one that the same call has begun.
+        form: folder or shards.
+        shard_size: images per shard.
+        splits: which; all if empty.
+
+    Raises:
+        UserError: the data are wrong, or the folder is taken or cannot be written.
+    """
+    chosen: dict[str, Split] = {}
+    summary = f"{out}:"
+    for split in splits or splits_of(data):
+        dataset = build_dataset(data, split, progress_bar("drawing rooms"))
+        if split == "train":
+            partition = make_partition(labels, dataset, seed)
+            chosen[split] = Split(dataset, partition.visible)
+            summary += f" train {partition_summary(partition, dataset)};"
+        else:
+            chosen[split] = Split(dataset)
+            summary += f" {split} {len(dataset)} images with all labels;"
+    pack(out, chosen, form, shard_size, progress_bar("packing"))
+    return summary.rstrip(";")
 
 
 def draw_rooms_folder(out: Path, train: int, val: int, size: tuple[int, int], seed: int, labels: str) -> str:

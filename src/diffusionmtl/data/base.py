@@ -2,13 +2,35 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Set
+from pathlib import Path
+from typing import NamedTuple
 
 from jaxtyping import UInt8
 from torch import Tensor
 
+from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Task
 from diffusionmtl.types import Sample
+
+
+class StoredFile(NamedTuple):
+    """A file as it lies there: its suffix, `.png`, and its bytes."""
+
+    suffix: str
+    data: bytes
+
+    @classmethod
+    def at(cls, path: Path) -> "StoredFile":
+        """The file of that path.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            return cls(path.suffix, path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 class DenseDataset(ABC):
@@ -63,6 +85,13 @@ class DenseDataset(ABC):
         Raises:
             UserError: the file cannot be read or holds what the task cannot have.
         """
+
+    def stored(self, index: int, task: str | None) -> StoredFile | None:
+        """The file that an image (`task` is None) or an annotation is read from, if its task reads it as it is.
+
+        None where the annotation is made from something else, or does not lie in a file of its own.
+        """
+        return None
 
 
 def read_sample(dataset: DenseDataset, index: int, visible: Set[str]) -> Sample:

@@ -11,19 +11,19 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from diffusionmtl import files
-from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.base import StoredFile
 from diffusionmtl.data.description import IMAGES, dataset_tasks, write_dataset_yaml
+from diffusionmtl.data.stored import StoredDataset
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Task
 
 __all__ = ["FolderDataset", "dataset_splits", "dataset_tasks", "write_dataset_yaml"]
 
-RATIO_TOLERANCE = 0.02
 _SAFE_SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
-class FolderDataset(DenseDataset):
+class FolderDataset(StoredDataset):
     """One split of a partly labelled folder.
 
     An image's name is its path below `images` without suffix. Everything but files is read lazily: opening looks at
@@ -74,32 +74,10 @@ class FolderDataset(DenseDataset):
         self._sizes[index] = pixels.shape[:2]
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).copy())
 
-    def label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
-        """A label at the size of its upright image."""
-        return self.fitted(index, task, *self.stored_label(index, task))
-
     def stored_label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
         """A label at the size of its file."""
         kind = next(t for t in self.tasks if t.name == task)
         return kind.read(self.label_path(index, task))
-
-    def fitted(self, index: int, task: str, label: LabelMap, valid: ValidMap) -> tuple[LabelMap, ValidMap]:
-        """A stored label at the size of its image, by the label's own rule.
-
-        Raises:
-            UserError: it shows another aspect ratio.
-        """
-        height, width = self.size(index)
-        stored_height, stored_width = label.shape[-2:]
-        if (stored_height, stored_width) == (height, width):
-            return label, valid
-        if abs(stored_width * height / (stored_height * width) - 1) > RATIO_TOLERANCE:
-            raise UserError(
-                f"{self.label_path(index, task)}: task '{task}': the label is {stored_width}x{stored_height} and its "
-                f"image {self.image_path(index).name} {width}x{height} (upright), another aspect ratio; "
-                "save the label for the whole image"
-            )
-        return label.resized(height, width), valid.resized(height, width)
 
     def size(self, index: int) -> tuple[int, int]:
         """H, W of an image, upright."""
@@ -116,6 +94,14 @@ class FolderDataset(DenseDataset):
         """The file of a label; a KeyError where there is none."""
         name = self.names[index]
         return self._folder / task / (name + self._labels[task][name])
+
+    def where(self, index: int, task: str | None) -> str:
+        """The path of the file."""
+        return str(self.image_path(index) if task is None else self.label_path(index, task))
+
+    def stored(self, index: int, task: str | None) -> StoredFile | None:
+        """The file."""
+        return StoredFile.at(self.image_path(index) if task is None else self.label_path(index, task))
 
     def orphans(self) -> list[Path]:
         """Label files without an image of their name: most likely misnamed."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.sheet import contact_sheet, spread_evenly
+from diffusionmtl.data.stored import StoredDataset
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Task
@@ -176,7 +177,8 @@ class _Look:
             name, mask = self._dataset.names[index], valid.as_subclass(Tensor)[0]
             read, pixels = read + 1, pixels + mask.numel()
             together.add(task.describe(value.as_subclass(Tensor), mask), int(mask.sum()))
-            empty += [] if bool(mask.any()) else [name]
+            if not bool(mask.any()) and task.name in self._dataset.informative(index):
+                empty.append(name)
             resized += [] if whole else [name]
             self._tick()
         figures = together.summary()
@@ -186,7 +188,7 @@ class _Look:
 
     def _label(self, index: int, task: str) -> tuple[LabelMap, ValidMap, bool]:
         """A label as it was stored, and whether that is at the size of its image."""
-        if not isinstance(self._dataset, FolderDataset):
+        if not isinstance(self._dataset, StoredDataset):
             return *self._dataset.label(index, task), True
         value, valid = self._dataset.stored_label(index, task)
         self._dataset.fitted(index, task, value, valid)

@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxtyping import UInt8
 from torch import Tensor
 
-from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.base import DenseDataset, StoredFile
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Task
 
@@ -86,8 +86,20 @@ class JoinedDataset(DenseDataset):
     def label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
         """The label, from its own data set."""
         at, i = self._place(index)
-        own = {joined: word for word, joined in self._words[at].items()}
-        return self.parts[at].label(i, own[task])
+        return self.parts[at].label(i, self._own_word(at, task))
+
+    def stored(self, index: int, task: str | None) -> StoredFile | None:
+        """The file of its own data set, unless that reads it otherwise than the union would."""
+        at, i = self._place(index)
+        if task is None:
+            return self.parts[at].stored(i, None)
+        word = self._own_word(at, task)
+        own = next(t for t in self.parts[at].tasks if t.name == word)
+        united = next(t for t in self.tasks if t.name == task)
+        return self.parts[at].stored(i, word) if replace(own, name=task) == united else None
+
+    def _own_word(self, at: int, task: str) -> str:
+        return next(word for word, joined in self._words[at].items() if joined == task)
 
 
 def _task_names(parts: Sequence[DenseDataset], prefixes: Sequence[str]) -> list[dict[str, str]]:

@@ -52,6 +52,9 @@ class NumberedArrays(PublishedDataset):
         height, width, _ = self._pixels(path).shape
         return height, width
 
+    def _read_as_it_is(self, task: str) -> bool:
+        return not any(t.name == task and isinstance(t, SemanticSegmentation) for t in self.tasks)
+
     def _label(self, index: int, kind: Task) -> tuple[LabelMap, ValidMap]:
         path = self.path(index, kind.name)
         if isinstance(kind, SemanticSegmentation):

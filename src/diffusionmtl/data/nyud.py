@@ -101,6 +101,9 @@ class NyudPictures(PublishedDataset):
         folder = {None: "images", "semseg": "segmentation"}.get(task, task)
         return self.root / str(folder) / f"{self.names[index]}.{'npy' if task == 'depth' else 'png'}"
 
+    def _read_as_it_is(self, task: str) -> bool:
+        return task != "semseg"
+
     def _label(self, index: int, kind: Task) -> tuple[LabelMap, ValidMap]:
         path = self.path(index, kind.name)
         if kind.name == "semseg":

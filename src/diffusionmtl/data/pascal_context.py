@@ -170,6 +170,9 @@ class PascalContext(PublishedDataset):
         label, valid = kind.read(path)
         return (label, self._where_normals_count(index, valid)) if kind.name == "normals" else (label, valid)
 
+    def _read_as_it_is(self, task: str) -> bool:
+        return task in ("semseg", "sal") or (task == "normals" and not self.normals_masked)
+
     def _human_parts(self, index: int, path: Path, kind: Task) -> tuple[LabelMap, ValidMap]:
         parts = read_person_parts(path)
         height, width = parts[0][1].shape if parts else self._size(self.path(index, None))

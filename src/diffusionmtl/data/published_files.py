@@ -17,7 +17,7 @@ from jaxtyping import Bool, Shaped, UInt8
 from torch import Tensor
 
 from diffusionmtl import files
-from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.base import DenseDataset, StoredFile
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import SemanticSegmentation, Task
@@ -81,6 +81,16 @@ class PublishedDataset(DenseDataset):
     @abstractmethod
     def path(self, index: int, task: str | None) -> Path:
         """The file of a label, or of the image if `task` is None."""
+
+    def stored(self, index: int, task: str | None) -> StoredFile | None:
+        """The file, if it is a picture or what the task's own reader takes."""
+        path = self.path(index, task)
+        as_it_is = path.suffix.lower() in files.IMAGE_SUFFIXES if task is None else self._read_as_it_is(task)
+        return StoredFile.at(path) if as_it_is else None
+
+    def _read_as_it_is(self, task: str) -> bool:
+        """Whether `_label` reads the file of a label by the task's own reader and changes nothing."""
+        return False
 
     @abstractmethod
     def _label(self, index: int, kind: Task) -> tuple[LabelMap, ValidMap]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import UInt8
 from torch import Tensor
 
-from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.base import DenseDataset, StoredFile
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
 
@@ -53,3 +53,7 @@ class SelectedTasks(DenseDataset):
         if task not in self._chosen:
             raise KeyError(task)
         return self.dataset.label(index, task)
+
+    def stored(self, index: int, task: str | None) -> StoredFile | None:
+        """The same file."""
+        return self.dataset.stored(index, task)
