@@ -195,6 +195,7 @@ def _evaluate(args: Namespace) -> int:
         return _evaluate_predictions(args)
     if args.run is None:
         raise UserError("name a run folder, or a folder of predictions with --predictions")
+    from diffusionmtl.commands.beside_print import beside_print_text
     from diffusionmtl.commands.evaluate import evaluate_run, metrics_table, save_metrics
     from diffusionmtl.runfolder import RunFolder
 
@@ -210,6 +211,8 @@ def _evaluate(args: Namespace) -> int:
     )
     target = Path(args.json) if args.json else RunFolder(Path(args.run)) if Path(args.run).is_dir() else None
     print(metrics_table(metrics))
+    if beside := beside_print_text(Path(args.run), metrics):
+        print(beside)
     if target is not None:
         print(save_metrics(target, metrics))
     return 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusionmtl.build import restore_run
-from diffusionmtl.config import Settings, read_yaml
+from diffusionmtl.config import REPRODUCED, Settings, read_yaml
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.errors import UserError
@@ -22,6 +22,7 @@ from diffusionmtl.report.provenance import (
     repeat_command,
     settings_table,
 )
+from diffusionmtl.report.published_table import BesidePublished, benchmark_of, beside_published, label_setting
 from diffusionmtl.report.tables import (
     INITIAL,
     REFINED,
@@ -87,6 +88,16 @@ def read_run(folder: Path) -> Run:
     return Run(run, settings, tasks, read_partition(run), read_log(run), read_metrics(run))
 
 
+def beside_print(run: Run, metrics: Metrics) -> BesidePublished | None:
+    """Scores of a run beside those in print; None unless they are of a benchmark, under labels that are in print."""
+    benchmark = benchmark_of(metrics.data, metrics.split, run.tasks)
+    source = "" if run.partition is None else run.partition.source
+    labels = label_setting(run.settings.data.labels, source)
+    if benchmark is None or labels is None:
+        return None
+    return beside_published(benchmark, labels, run.tasks, run_columns(metrics), metrics.images, source)
+
+
 def report_of_run(
     folder: Path,
     training: DenseDataset | None = None,
@@ -116,11 +127,19 @@ def report_of_run(
     notes = [] if predictor else ["Training has written no weights yet, so there are no pictures."]
     if run.metrics is None:
         notes.append(f"Not scored yet: diffusionmtl evaluate {folder}")
+    beside = None if run.metrics is None else beside_print(run, run.metrics)
+    if beside is not None:
+        notes += beside.notes
+    if run.settings.data.reproduce:
+        notes.append(f"Reproduced: {REPRODUCED}.")
     return Report(
         title=f"Run {folder.resolve().name}",
         lead=_lead(run),
         highlights=(*_refinement(run), *_counts(run)),
-        tables=tuple(_score_tables(run.tasks, columns, INITIAL, run.metrics)),
+        tables=(
+            *_score_tables(run.tasks, columns, INITIAL, run.metrics),
+            *([beside.table] if beside is not None else []),
+        ),
         curves=curves_of({"": run.log}, [task.name for task in run.tasks]),
         examples=shown,
         legends=tuple(map(legend, run.tasks)),

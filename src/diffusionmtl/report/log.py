@@ -108,7 +108,7 @@ def read_metrics(run: RunFolder) -> Metrics | None:
     path = run.metrics
     try:
         raw = json.loads(path.read_text("utf-8"))
-        return _metrics(raw)
+        return metrics_of(raw)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -118,7 +118,12 @@ def read_metrics(run: RunFolder) -> Metrics | None:
         ) from None
 
 
-def _metrics(raw: Any) -> Metrics:
+def metrics_of(raw: Any) -> Metrics:
+    """Scores from the plain data of `metrics.json`.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is no such data.
+    """
     if raw["format"] != 1:
         raise ValueError(f"format {raw['format']!r} is unknown")
     return Metrics(
