@@ -98,6 +98,14 @@ class TestLabels:
         expected[:2, :2] = False
         assert dataset.normals_masked and np.array_equal(valid, expected)
 
+    def test_normals_without_the_class_files_are_said_to_count_everywhere(self, root):
+        unmasked = PascalContext.open(root, "val")
+        assert "nyu_classes.json" in unmasked.caveats[0] and "more pixels than in print" in unmasked.caveats[0]
+        assert SelectedTasks(unmasked, ["sal"]).caveats == JoinedDataset([unmasked]).caveats == unmasked.caveats
+        assert PascalContext.open(root, "val", ["sal"]).caveats == ()
+        m.write_normal_classes(root)
+        assert PascalContext.open(root, "val").caveats == ()
+
     def test_edges_of_training_and_of_the_benchmark(self, root):
         trained, valid = read(PascalContext.open(root, "train"), "edge")
         scored, _ = read(PascalContext.open(root, "val"), "edge")

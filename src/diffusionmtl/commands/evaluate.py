@@ -8,6 +8,7 @@ from typing import Any
 from diffusionmtl.build import build_dataset
 from diffusionmtl.commands.output import figure, progress_bar, text_table
 from diffusionmtl.config import DataSettings
+from diffusionmtl.data.image_list import listed_images
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.evaluate import evaluate
@@ -30,6 +31,8 @@ def evaluate_run(
     reference: Path | None = None,
     progress: bool = True,
     per_image: Path | None = None,
+    images: Path | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Score a run on a labelled split.
 
@@ -44,6 +47,8 @@ def evaluate_run(
         reference: an evaluated run; the gain over its final figures, Δm, is added.
         progress: draw progress bars.
         per_image: file for what each image adds to the headline figures, which confidence intervals need.
+        images: file with names of images, one a line: score these alone.
+        jobs: processes that match boundaries.
 
     Returns:
         The scores as plain data, the form of `metrics.json`; figures that are undefined are None.
@@ -55,7 +60,8 @@ def evaluate_run(
     predictor = load(run, device, checkpoint)
     dataset = build_dataset(data, split, progress_bar("drawing rooms") if progress else None)
     shown = progress_bar("evaluating") if progress else None
-    scores = evaluate(predictor, dataset, samples=samples, seed=seed, progress=shown)
+    indices = None if images is None else listed_images(images, dataset)
+    scores = evaluate(predictor, dataset, samples=samples, seed=seed, indices=indices, jobs=jobs, progress=shown)
     if per_image is not None:
         save_per_image(per_image, scores.per_image)
     metrics = {
@@ -68,6 +74,7 @@ def evaluate_run(
         "images": scores.images,
         "final": plain_figures(scores.final),
         "initial": plain_figures(scores.initial),
+        "notes": list(dataset.caveats),
     }
     if against is not None:
         tasks = predictor.network.tasks
@@ -104,7 +111,7 @@ def save_metrics(run: RunFolder | Path, metrics: dict[str, Any]) -> Path:
 
 
 def metrics_table(metrics: dict[str, Any]) -> str:
-    """Every figure of every task but those of single classes, and of how many images it is.
+    """Every figure of every task but those of single classes, and of how many images it is; then notes on the data.
 
     The initial prediction stands beside the final one, where there is one.
     """
@@ -121,7 +128,7 @@ def metrics_table(metrics: dict[str, Any]) -> str:
         cells = [_cell(against[part]) for part in (("initial", "final") if refined else ("final",))]
         rows.append(["Δm", f"% against {against['reference']}", "", *cells])
     columns = ["task", "figure", "images", *(["initial"] if refined else []), "final"]
-    return text_table(columns, rows)
+    return "\n".join([text_table(columns, rows), *(f"note: {note}" for note in metrics.get("notes", []))])
 
 
 def _cell(value: float | None) -> str:

@@ -62,6 +62,8 @@ def train(
     print(partition_summary(partition, dataset))
     if settings.data.reproduce:
         print(f"reproduce: {REPRODUCED}")
+    for caveat in dataset.caveats:
+        print(f"note: {caveat}")
     if not resume:
         visible = [partition.visible[name] for name in dataset.names]
         check_samples(dataset, visible, progress_bar("checking data") if progress else None)

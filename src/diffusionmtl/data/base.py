@@ -42,12 +42,14 @@ class DenseDataset(ABC):
         names: one name per image, unique; what a partition file uses.
         foreground_only: segmentation tasks whose label, by the rules of the data set, is unknown in a training picture
             that shows class 0 alone.
+        caveats: what a person must know to compare figures on this data with others, a sentence each.
     """
 
     name: str
     tasks: tuple[Task, ...]
     names: tuple[str, ...]
     foreground_only: frozenset[str] = frozenset()
+    caveats: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)

@@ -38,6 +38,7 @@ class JoinedDataset(DenseDataset):
             for task in part.tasks:
                 united.setdefault(words[task.name], replace(task, name=words[task.name]))
         self.tasks = tuple(united.values())
+        self.caveats = tuple(caveat for part in self.parts for caveat in part.caveats)
         # A task shared with a data set of other rules keeps the rules of neither.
         self.foreground_only = frozenset(
             joined

@@ -43,6 +43,10 @@ from diffusionmtl.tasks.published import pascal_context_tasks
 EXPECTED = "JPEGImages, pascal-context, semseg, human_parts, normals_distill, sal_distill, ImageSets/Context"
 PUBLISHER = "the authors of ATRC (PASCALContext.tar.gz, linked from github.com/brdav/atrc)"
 VALID_NORMAL_CLASSES = 170
+NORMALS_EVERYWHERE = (
+    "normals count wherever there is one, not in the 170 published classes alone: nyu_classes.json and "
+    "context_classes.json are not in the folder, so mErr is over more pixels than in print"
+)
 EDGE_LIST = "test_new.txt"
 
 _PART_WORDS = (
@@ -92,6 +96,8 @@ class PascalContext(PublishedDataset):
         self._edges_counted = _among(self.names, scored) if split == "val" and scored.is_file() else None
         self._normal_classes = _normal_classes(root)
         self.normals_masked = self._normal_classes is not None
+        if not self.normals_masked and any(task.name == "normals" for task in tasks):
+            self.caveats = (NORMALS_EVERYWHERE,)
 
     @classmethod
     def open(

@@ -31,6 +31,7 @@ class SelectedTasks(DenseDataset):
         self.tasks = tuple(task for task in dataset.tasks if task.name in tasks)
         self._chosen = frozenset(tasks)
         self.foreground_only = dataset.foreground_only & self._chosen
+        self.caveats = dataset.caveats
 
     def annotated(self, index: int) -> frozenset[str]:
         """Of the chosen tasks."""
