@@ -164,7 +164,7 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--allow-missing", action="store_true", help="leave out images without a prediction")
     parser.add_argument("--annotators", type=str, help="boundaries by several people, TASK/IMAGE/*.png (BSDS)")
-    parser.add_argument("--jobs", type=PositiveInt, default=1, help="processes that score predictions")
+    parser.add_argument("--jobs", type=PositiveInt, default=1, help="processes that score; boundaries take longest")
 
 
 def _evaluate_predictions(args: Namespace) -> int:
@@ -208,6 +208,8 @@ def _evaluate(args: Namespace) -> int:
         checkpoint=args.checkpoint,
         device=args.device,
         reference=Path(args.reference) if args.reference else None,
+        images=Path(args.images) if args.images else None,
+        jobs=args.jobs,
     )
     target = Path(args.json) if args.json else RunFolder(Path(args.run)) if Path(args.run).is_dir() else None
     print(metrics_table(metrics))

@@ -75,3 +75,14 @@ def test_what_does_not_go_together(capsys, tmp_path):
         capsys, "evaluate", "--predictions", tmp_path / "x", "--data", "rooms", "--rooms-val", 1, "--size", 32, 32
     )
     assert "--jobs" in refused(capsys, "evaluate", "--predictions", tmp_path, "--data", "rooms", "--jobs", 0)
+
+
+def test_a_run_is_scored_on_the_images_that_a_list_names(capsys, tiny_run, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("room-00001\n")
+    words = ["evaluate", tiny_run, "--json", tmp_path / "m.json"]
+    table = done(capsys, *words, "--images", names)
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert set(metrics["images"].values()) == {1} and "images" in table.splitlines()[0]
+    names.write_text("room-7\n")
+    assert "has no image 'room-7'" in refused(capsys, *words, "--images", names)

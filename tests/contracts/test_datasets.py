@@ -13,9 +13,12 @@ from diffusionmtl.data.export import export_folder
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.joined import JoinedDataset
 from diffusionmtl.data.nyud import open_nyud
+from diffusionmtl.data.pack import Split, pack
 from diffusionmtl.data.pascal_context import PascalContext
 from diffusionmtl.data.rooms.dataset import RoomsDataset
 from diffusionmtl.data.selected import SelectedTasks
+from diffusionmtl.data.shards import ShardsDataset
+from diffusionmtl.files import read_image
 from diffusionmtl.labels import ValidMap
 from diffusionmtl.tasks import Depth, SemanticSegmentation, SurfaceNormals
 from tests.data import miniatures
@@ -24,7 +27,7 @@ from tests.toy import ToyDataset
 SIZE = (24, 32)
 PARTLY = {0: ["semseg"], 1: ["depth", "normals"], 2: [], 3: ["edge", "saliency"]}
 PUBLISHED = ("pascal-context", "nyud-arrays", "nyud-pictures", "cityscapes-arrays", "cityscapes-official")
-KINDS = ("toy", "folder", "joined", "rooms", "selected", *PUBLISHED)
+KINDS = ("toy", "folder", "shards", "joined", "rooms", "selected", *PUBLISHED)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +36,12 @@ def datasets(tmp_path_factory) -> dict[str, DenseDataset]:
     toy = ToyDataset(length=5, annotated=PARTLY)
     export_folder(root / "folder", {"train": toy})
     folder = FolderDataset.open(root / "folder", "train")
+    pack(root / "shards", {"train": Split(toy)}, "shards", 2)
     rooms = RoomsDataset.open("train", 2, SIZE, cache=root / "cache")
     return {
         "toy": toy,
         "folder": folder,
+        "shards": ShardsDataset.open(root / "shards", "train"),
         "joined": JoinedDataset([folder, SelectedTasks(rooms, ["human_parts"]), ToyDataset(length=2)]),
         "rooms": rooms,
         "selected": SelectedTasks(toy, ["depth", "edge"]),
@@ -69,6 +74,7 @@ def test_names_are_unique_and_words(dataset):
 def test_an_image_is_annotated_for_tasks_of_the_set(dataset):
     names = {task.name for task in dataset.tasks}
     assert all(dataset.informative(i) <= dataset.annotated(i) <= names for i in range(len(dataset)))
+    assert all(dataset.counted(i) <= dataset.annotated(i) for i in range(len(dataset)))
     assert pairs(dataset)
 
 
@@ -100,6 +106,23 @@ def test_valid_values_are_in_range(dataset):
             torch.testing.assert_close(seen.norm(dim=0), torch.ones(seen.shape[1]))
         else:
             assert seen.dtype == torch.bool
+
+
+def test_a_file_as_it_lies_there_is_what_its_task_reads(dataset, tmp_path):
+    found = 0
+    for i, task in [*pairs(dataset), *((i, None) for i in range(len(dataset)))]:
+        file = dataset.stored(i, None if task is None else task.name)
+        if file is None:
+            continue
+        path = tmp_path / f"{found}{file.suffix}"
+        path.write_bytes(file.data)
+        found += 1
+        if task is None:
+            assert torch.equal(torch.from_numpy(read_image(path).copy()).permute(2, 0, 1), dataset.image(i))
+        else:
+            for one, other in zip(task.read(path), dataset.label(i, task.name), strict=True):
+                assert torch.equal(one.plain(), other.plain())
+    assert found or dataset.stored(0, None) is None
 
 
 def test_reading_twice_gives_the_same(dataset):

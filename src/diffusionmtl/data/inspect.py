@@ -182,7 +182,11 @@ class _Look:
             resized += [] if whole else [name]
             self._tick()
         figures = together.summary()
-        self._doubts(task, labelled, read, empty, resized, figures)
+        if read and not together.weight:
+            which = _some(empty or self._dataset.names)
+            self._problems.append(f"task '{task.name}': all {read} labels read are unknown everywhere: {which}")
+            empty = []
+        self._doubts(task, labelled, empty, resized, figures)
         known = together.weight / max(pixels, 1)
         return TaskFindings(task.name, task.kind, task.unit, labelled, read, known, figures)
 
@@ -195,14 +199,11 @@ class _Look:
         return value, valid, tuple(value.shape[-2:]) == self._dataset.size(index)
 
     def _doubts(
-        self, task: Task, labelled: int, read: int, empty: list[str], resized: list[str], figures: dict[str, float]
+        self, task: Task, labelled: int, empty: list[str], resized: list[str], figures: dict[str, float]
     ) -> None:
         if not labelled:
             self._note([task.suffixes[0]], f"task '{task.name}' has no label at all in this split; expected files")
-        if read and len(empty) == read:
-            self._problems.append(f"task '{task.name}': all {read} labels read are unknown everywhere: {_some(empty)}")
-        else:
-            self._note(empty, f"task '{task.name}': labels that are unknown everywhere")
+        self._note(empty, f"task '{task.name}': labels that are unknown everywhere")
         self._note(resized, f"task '{task.name}': labels of another size than their image, to be resized")
         self._warnings += [f"task '{task.name}': {doubt}" for doubt in task.doubts(figures)]
 

@@ -1,10 +1,7 @@
 """Scores on a labelled data set, for the final prediction and for the initial one."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
 
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.evaluation import evaluation_batches, evaluation_labels
@@ -12,8 +9,8 @@ from diffusionmtl.data.joined import qualified_name
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.per_image import FINAL, INITIAL, PerImage
 from diffusionmtl.inference.predictor import Estimates, Predictor
+from diffusionmtl.inference.tally import Tally, scoring_pool
 from diffusionmtl.tasks import Task
-from diffusionmtl.types import TaskLabels
 
 
 @dataclass(frozen=True)
@@ -33,24 +30,6 @@ class Scores:
     per_image: dict[str, dict[str, PerImage]] = field(default_factory=dict, compare=False)
 
 
-class _Tally:
-    """The meter of one task, and what each image added to it."""
-
-    def __init__(self, task: Task) -> None:
-        self.meter = task.meter()
-        self.images: list[int] = []
-        self.statistics: list[Tensor] = []
-
-    def add(self, index: int, estimate: Tensor, labels: TaskLabels) -> None:
-        before = self.meter.statistics()
-        self.meter.update(estimate.cpu().float(), labels.value, labels.valid)
-        self.images.append(index)
-        self.statistics.append(self.meter.statistics() - before)
-
-    def per_image(self) -> PerImage:
-        return PerImage(tuple(self.images), torch.stack(self.statistics).numpy())
-
-
 def evaluate(
     predictor: Predictor,
     dataset: DenseDataset,
@@ -59,6 +38,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 8,
     indices: Iterable[int] | None = None,
+    jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Score every task of the network that the data set annotates, at the labels' own resolution.
@@ -70,6 +50,7 @@ def evaluate(
         seed: of the noise, which is drawn per image: batch size and order change nothing.
         batch_size: images of one size at once.
         indices: which images; all if None.
+        jobs: processes that match boundaries while the network goes on. Any number gives the same figures.
         progress: called with (images done, all).
 
     Raises:
@@ -77,35 +58,37 @@ def evaluate(
     """
     shared = _shared_tasks(predictor, dataset)
     chosen = list(range(len(dataset)) if indices is None else indices)
-    tallies = {part: {name: _Tally(task) for name, task in shared.items()} for part in (FINAL, INITIAL)}
-    done = 0
-    for batch in evaluation_batches(dataset, chosen, predictor.size, batch_size):
-        for size in dict.fromkeys(batch.sizes):
-            rows = [row for row, other in enumerate(batch.sizes) if other == size]
-            keys = [batch.indices[row] for row in rows]
-            found = predictor.estimate(batch.image[rows], keys, samples, seed, size)
-            for row, index in enumerate(keys):
-                for name, labels in evaluation_labels(dataset, index).items():
-                    if name in shared and name in dataset.counted(index):
-                        _add(tallies, name, index, found[shared[name].name], row, labels)
-        done += len(batch.indices)
-        if progress is not None:
-            progress(done, len(chosen))
-    return _scores(tallies, {name: task.name for name, task in shared.items()})
+    with scoring_pool(jobs) as pool:
+        tallies = {part: {name: Tally(task, pool) for name, task in shared.items()} for part in (FINAL, INITIAL)}
+        done = 0
+        for batch in evaluation_batches(dataset, chosen, predictor.size, batch_size):
+            for size in dict.fromkeys(batch.sizes):
+                rows = [row for row, other in enumerate(batch.sizes) if other == size]
+                keys = [batch.indices[row] for row in rows]
+                found = predictor.estimate(batch.image[rows], keys, samples, seed, size)
+                for row, index in enumerate(keys):
+                    _add(tallies, dataset, index, {word: found[task.name] for word, task in shared.items()}, row)
+            done += len(batch.indices)
+            if progress is not None:
+                progress(done, len(chosen))
+        return _scores(tallies, {name: task.name for name, task in shared.items()})
 
 
-Tallies = dict[str, dict[str, _Tally]]
+Tallies = dict[str, dict[str, Tally]]
 
 
-def _add(tallies: Tallies, name: str, index: int, found: Estimates, row: int, labels: TaskLabels) -> None:
-    tallies[FINAL][name].add(index, found.mean[row : row + 1], labels)
-    if found.initial is not None:
-        tallies[INITIAL][name].add(index, found.initial[row : row + 1], labels)
+def _add(tallies: Tallies, dataset: DenseDataset, index: int, found: Mapping[str, Estimates], row: int) -> None:
+    for name, labels in evaluation_labels(dataset, index).items():
+        if name in found and name in dataset.counted(index):
+            tallies[FINAL][name].add(index, found[name].mean[row : row + 1], labels)
+            before = found[name].initial
+            if before is not None:
+                tallies[INITIAL][name].add(index, before[row : row + 1], labels)
 
 
 def _scores(tallies: Tallies, names: dict[str, str]) -> Scores:
     seen = {part: {names[n]: tally for n, tally in of.items() if tally.images} for part, of in tallies.items()}
-    figures = {part: {name: tally.meter.compute() for name, tally in of.items()} for part, of in seen.items()}
+    figures = {part: {name: tally.figures() for name, tally in of.items()} for part, of in seen.items()}
     return Scores(
         images={names[n]: len(tally.images) for n, tally in tallies[FINAL].items()},
         final=figures[FINAL],

@@ -45,6 +45,7 @@ class Meter(torchmetrics.Metric):
     """Accumulates one task's metrics over a data set; sums over processes are torchmetrics' business."""
 
     full_state_update = False
+    slow: ClassVar[bool] = False  # an image takes so long to score that processes should share the work
 
     @abstractmethod
     def update(

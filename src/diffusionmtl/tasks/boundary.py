@@ -35,6 +35,7 @@ class BoundaryMeter(Meter):
 
     counts: list[Tensor]
     pooled: Tensor
+    slow: ClassVar[bool] = True
 
     def __init__(self, protocol: mb.BoundaryProtocol) -> None:
         super().__init__()
