@@ -204,15 +204,16 @@ def _through_inputs(
     valid: Bool[Tensor, "p H W"],
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "p c H W"], Float[Tensor, "n c H W"]]:
-    """Each pair's prediction, masked like its label, and each label, through the layer of its own task."""
+    """Each pair's prediction, masked like its label, and each label, through the layer of its own task.
+
+    In an image with a pair every task is a source or a target, so no layer is ever without a map.
+    """
     of_pairs: list[Tensor] = []
     of_labels: list[Tensor] = []
     order: list[Tensor] = []
     grid = (valid.shape[-2], valid.shape[-1])
     for number, task in enumerate(tasks):
         mine, known = (pairs.source == number).nonzero()[:, 0], labels.maps[task.name]
-        if len(mine) + len(known) == 0:
-            continue
         raw, here = resize(predictions[task.name], grid)[pairs.image[mine]], valid[mine]
         joint = torch.where(here[:, None], task.joint(raw, here, generator), 0.0)
         inner = space.inputs[task.name](torch.cat([joint, known]))
