@@ -79,7 +79,7 @@ def command_of(words: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory) -> Iterator[Path]:
-    """A folder as the pages take for granted: data, a trained run, a photograph."""
+    """A folder as the pages take for granted: data, a trained run, a photograph, what another program predicted."""
     root = tmp_path_factory.mktemp("docs")
     patch = pytest.MonkeyPatch()
     patch.chdir(root)
@@ -90,6 +90,8 @@ def kitchen(tmp_path_factory) -> Iterator[Path]:
     )
     train(settings, Path("runs/kitchen"), progress=False)
     Image.open("my-data/val/images/room-00000.png").resize((80, 60)).save("photo.jpg")
+    for task in ("depth", "edge"):
+        shutil.copytree(f"my-data/val/{task}", f"theirs/{task}")
     yield root
     patch.undo()
 
