@@ -42,6 +42,8 @@ from diffusionmtl.training.run import Stopped
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 EXIT_FAILED, EXIT_STOPPED = 1, 130
 
+_alone_now = threading.Event()
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -166,6 +168,8 @@ def _worked_out(cell: Cell, progress: bool) -> dict[str, Any]:
     dataset = build_dataset(cell.settings.data, "train")
     runs = _single_task_runs(cell, dataset) if _single(cell) else {cell.folder: cell.settings}
     for folder, settings in runs.items():
+        if _alone_now.is_set():
+            raise Stopped
         with _timed(cell):
             _train(RunFolder(folder), settings, progress)
         _score(cell, folder, settings, progress)
@@ -294,6 +298,8 @@ def main(record: str) -> int:
 
 def _stop_when_alone() -> None:
     sys.stdin.buffer.read()
+    # The note is for the time between two trainings; a training that is at its last step does not heed the interrupt.
+    _alone_now.set()
     _thread.interrupt_main()
 
 

@@ -187,7 +187,7 @@ def expected_seconds(waiting: Sequence[Path], known: Mapping[Path, float]) -> fl
         by_method.setdefault(_method(record), []).append(seconds)
     overall = sum(known.values()) / max(1, len(known))
     means = {method: sum(seconds) / len(seconds) for method, seconds in by_method.items()}
-    return sum(means.get(_method(record), overall) for record in waiting)
+    return sum((means.get(_method(record), overall) for record in waiting), start=0.0)
 
 
 def _method(record: Path) -> str:
@@ -204,8 +204,8 @@ def _duration(seconds: float) -> str:
 def _row(key: Key, cell: Cell) -> Row:
     labels, method, seed = key
     outcome = outcome_of(cell)
-    figures = {"seconds": outcome.seconds, "steps": outcome.steps}
-    cost: Mapping[str, float] = {**figures, "params": outcome.parameters, "gmac": outcome.gmac}
+    counts = {"params": outcome.parameters, "gmac": outcome.gmac, "steps": outcome.steps, "seconds": outcome.seconds}
+    cost = {name: float(count) for name, count in counts.items()}
     if outcome.state != DONE:
         return Row(labels, method, seed, outcome.state, outcome.reason, cost)
     metrics = read_metrics(RunFolder(cell.folder))

@@ -44,6 +44,7 @@ def _several(waiting: list[Cell], jobs: int) -> Iterator[tuple[Cell, Outcome]]:
             if any(process.returncode == EXIT_STOPPED for process in ended):
                 raise Stopped
             for process in ended:
+                _let_go(process)
                 yield _ended(running.pop(process), process.returncode)
             if not ended:
                 time.sleep(_LOOK_EVERY)
@@ -79,6 +80,12 @@ def _ended(cell: Cell, status: int) -> tuple[Cell, Outcome]:
     return cell, outcome
 
 
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Close its stdin, which asks it to stop if it has not ended."""
+    if process.stdin is not None:
+        process.stdin.close()
+
+
 @contextmanager
 def _stopped_at_the_end(running: dict[subprocess.Popen[bytes], Cell]) -> Iterator[None]:
     """Ask whatever runs when this is left to stop, and wait for it; a second Ctrl-C ends it at once."""
@@ -86,8 +93,7 @@ def _stopped_at_the_end(running: dict[subprocess.Popen[bytes], Cell]) -> Iterato
         yield
     finally:
         for process in running:
-            if process.stdin is not None:
-                process.stdin.close()
+            _let_go(process)
         try:
             for process in running:
                 process.wait()

@@ -54,7 +54,7 @@ def load_per_image(path: Path) -> dict[str, dict[str, PerImage]]:
                 if what == "images":
                     images = tuple(int(index) for index in arrays[key])
                     found.setdefault(part, {})[task] = PerImage(images, arrays[f"{part}/{task}/statistics"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path}: not the scores per image of an evaluation ({type(error).__name__}); evaluate the run again"
         ) from None

@@ -101,15 +101,15 @@ class _Scale:
 
 
 def _key(refined: bool) -> str:
-    y = 44
+    y = 44.0
     words = [
-        (f'<circle class="mean" cx="20" cy="{y - 4}" r="5"/>', 30, "mean"),
-        (f'<path class="bar" d="M78 {y - 4}h24"/>', 112, "95 % interval over images"),
-        (f'<circle class="seed" cx="282" cy="{y - 4}" r="3"/>', 291, "one seed"),
+        (f'<circle class="mean" cx="20" cy="{y - 4:g}" r="5"/>', 30, "mean"),
+        (f'<path class="bar" d="M78 {y - 4:g}h24"/>', 112, "95 % interval over images"),
+        (f'<circle class="seed" cx="282" cy="{y - 4:g}" r="3"/>', 291, "one seed"),
     ]
     if refined:
-        words.append((_diamond("initial", 364, y - 4), 374, "mean before refinement"))
-    return "".join(f'{mark}<text class="soft" x="{x}" y="{y}">{text}</text>' for mark, x, text in words)
+        words.append((_diamond("initial", 364.0, y - 4), 374, "mean before refinement"))
+    return "".join(f'{mark}<text class="soft" x="{x}" y="{y:g}">{text}</text>' for mark, x, text in words)
 
 
 def _panel(name: str, rows: Mapping[str, Dots], across: _Scale, top: float, unit: str) -> str:
