@@ -223,8 +223,8 @@ def test_a_bad_config_file(capsys, tmp_path, text, words):
     ("arguments", "words"),
     [
         (["trian"], ["no command 'trian'", "Did you mean 'train'"]),
-        (["data"], ["inspect, partition, rooms"]),
-        (["data", "insect"], ["inspect, partition, rooms"]),
+        (["data"], ["inspect, partition, pack, rooms"]),
+        (["data", "insect"], ["inspect, partition, pack, rooms"]),
         (["--hlep"], ["no command '--hlep'"]),
         (["train"], ["--out"]),
         (["evaluate"], ["run"]),
