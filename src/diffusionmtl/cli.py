@@ -210,6 +210,7 @@ def _evaluate(args: Namespace) -> int:
         reference=Path(args.reference) if args.reference else None,
         images=Path(args.images) if args.images else None,
         jobs=args.jobs,
+        per_image=None if args.json or not Path(args.run).is_dir() else RunFolder(Path(args.run)).per_image,
     )
     target = Path(args.json) if args.json else RunFolder(Path(args.run)) if Path(args.run).is_dir() else None
     print(metrics_table(metrics))

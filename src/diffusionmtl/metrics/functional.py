@@ -101,18 +101,18 @@ def threshold_counts(
     return torch.stack([true_positive, true_positive + false_positive, actual])
 
 
-def f_per_threshold(counts: Int64[Tensor, "3 t"], beta_squared: float = 0.3) -> Float64[Tensor, "t"]:
+def f_per_threshold(counts: Int64[Tensor, "*sets 3 t"], beta_squared: float = 0.3) -> Float64[Tensor, "*sets t"]:
     """F of each threshold in percent: (1 + b) P R / (b P + R) with b = `beta_squared`; 0 without a true positive.
 
     NaN where nothing is labelled positive and nothing predicted so.
     """
-    true_positive, predicted, actual = counts.double()
+    true_positive, predicted, actual = counts.double().unbind(-2)
     # The same F without the quotients P and R, which are 0/0 where nothing is predicted or nothing labelled.
     weighted = beta_squared * actual + predicted
     return torch.where(weighted > 0, 100 * (1 + beta_squared) * true_positive / weighted, float("nan"))
 
 
-def max_f(counts: Int64[Tensor, "3 t"], beta_squared: float = 0.3) -> Float64[Tensor, ""]:
+def max_f(counts: Int64[Tensor, "*sets 3 t"], beta_squared: float = 0.3) -> Float64[Tensor, "*sets"]:
     """Largest F over the thresholds, in percent, precision and recall being pooled (protocol `pooled19` of maxF).
 
     NaN where no threshold has an F: no positive label and no positive prediction.
@@ -120,8 +120,8 @@ def max_f(counts: Int64[Tensor, "3 t"], beta_squared: float = 0.3) -> Float64[Te
     return _largest(f_per_threshold(counts, beta_squared))
 
 
-def _largest(values: Float64[Tensor, "t"]) -> Float64[Tensor, ""]:
-    largest = values.nan_to_num(nan=-1.0).max()
+def _largest(values: Float64[Tensor, "*sets t"]) -> Float64[Tensor, "*sets"]:
+    largest = values.nan_to_num(nan=-1.0).amax(dim=-1)
     return torch.where(largest < 0, float("nan"), largest)
 
 

@@ -62,7 +62,7 @@ class SaliencyMeter(Meter):
     def headline(self, statistics: Float64[Tensor, "b s"]) -> Float64[Tensor, "b"]:
         """Of maxF in the meter's protocol."""
         counts = statistics.reshape(len(statistics), *self.counts.shape).long()
-        return torch.stack([mf.max_f(one) for one in counts])
+        return mf.max_f(counts)
 
 
 @dataclass(frozen=True)
