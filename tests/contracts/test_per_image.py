@@ -16,6 +16,7 @@ TASKS = [
     Disparity("disparity"),
     SurfaceNormals("normals"),
     Saliency("saliency"),
+    Saliency("published_saliency", protocol="published"),
     Boundary("edge"),
 ]
 every_kind = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
