@@ -1,20 +1,21 @@
 """Predictions from a trained network: any image size, several noise draws, the same bits for the same seed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from diffusionmtl import files
 from diffusionmtl.data.transforms import fit
 from diffusionmtl.diffusion import SeededNoise
+from diffusionmtl.inference.bands import FINAL, INITIAL, Band, Estimates, bands
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
+from diffusionmtl.inference.tiles import FieldNoise, Maps, Plan, Tiling, blended
 from diffusionmtl.models.blocks import resize
 from diffusionmtl.models.network import Network
 from diffusionmtl.seeds import derive_seed
@@ -23,19 +24,9 @@ from diffusionmtl.tasks import Task
 ImageLike = Path | str | np.ndarray | Image.Image | Tensor
 
 
-@dataclass(frozen=True)
-class Estimates:
-    """Activated outputs of one task for some images, at full size.
-
-    Attributes:
-        mean: over the noise draws.
-        spread: their disagreement, in the task's spread unit; None for one draw.
-        initial: before refinement; None for a network without refinement.
-    """
-
-    mean: Float[Tensor, "b a h w"]
-    spread: Float[Tensor, "b h w"] | None
-    initial: Float[Tensor, "b a h w"] | None
+# An unfitted image of more pixels is seen in tiles unless its user says otherwise.
+WHOLE = 4_000_000
+DEFAULT_TILE = 1024
 
 
 class Predictor:
@@ -51,7 +42,9 @@ class Predictor:
         self.size = size
         self.device = torch.device(device)
 
-    def __call__(self, image: ImageLike, samples: int = 1, seed: int = 0) -> Prediction:
+    def __call__(
+        self, image: ImageLike, samples: int = 1, seed: int = 0, *, tiling: Tiling | None = None, flip: bool = False
+    ) -> Prediction:
         """Predict every task for one image.
 
         Args:
@@ -59,27 +52,85 @@ class Predictor:
                 [3 H W], uint8 or float in [0, 1].
             samples: noise draws; with more than one, the prediction is their mean and comes with an uncertainty.
             seed: of the noise.
+            tiling: see the image at its own resolution in overlapping tiles; whole, fitted into `size`, if None.
+            flip: see its mirror image too, which doubles the draws.
 
         Raises:
             UserError: the file is not a readable image.
             ValueError: an array or tensor of another shape, or no samples.
         """
         original = to_image(image)
-        seen = original if self.size is None else fit(original, self.size)
-        estimates = self.estimate(seen[None], [0], samples, seed, (original.shape[-2], original.shape[-1]))
-        tasks = {task.name: task for task in self.network.tasks}
+        seen = list(self.bands(original, samples, seed, tiling=tiling, flip=flip, initial=True))
         return Prediction(
             image=original,
-            tasks={
-                name: TaskPrediction(
-                    task=tasks[name],
-                    estimate=found.mean[0].cpu(),
-                    uncertainty=None if found.spread is None else found.spread[0].cpu(),
-                    initial=None if found.initial is None else found.initial[0].cpu(),
-                )
-                for name, found in estimates.items()
-            },
+            tasks={task.name: _joined(task, [band.tasks[task.name] for band in seen]) for task in self.network.tasks},
         )
+
+    def bands(
+        self,
+        image: UInt8[Tensor, "3 h w"],
+        samples: int = 1,
+        seed: int = 0,
+        *,
+        tiling: Tiling | None = None,
+        flip: bool = False,
+        initial: bool = False,
+    ) -> Iterator[Band]:
+        """What `__call__` gives, in rows from top to bottom: memory does not grow with the height of the image.
+
+        Args:
+            initial: also what was estimated before refinement.
+
+        Raises:
+            ValueError: no samples.
+        """
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, not {samples}")
+        size = (image.shape[-2], image.shape[-1])
+        seen = image if self.size is None or tiling is not None else fit(image, self.size)
+        network = self.network.initial
+        plan = Plan.of((seen.shape[-2], seen.shape[-1]), tiling, network.multiple, network.grid_stride)
+        wanted = (FINAL, INITIAL) if initial and self.network.refiner is not None else (FINAL,)
+        views = [(seen, "sample"), (seen.flip(-1), "mirrored sample")][: 2 if flip else 1]
+
+        def look(view: Tensor, word: str) -> Iterator[Maps]:
+            seeds = [derive_seed(seed, word, sample) for sample in range(samples)]
+            return blended(plan, lambda *box: self._look(view, plan, box, seeds, wanted, tiling is not None))
+
+        return bands(self.network.tasks, plan, size, [look(*view) for view in views])
+
+    def tiling_for(self, size: tuple[int, int]) -> Tiling | None:
+        """How an image of H, W is best seen if nobody says so: in tiles if it is large and nothing shrinks it."""
+        large = self.size is None and size[0] * size[1] > WHOLE
+        return Tiling((DEFAULT_TILE, DEFAULT_TILE), DEFAULT_TILE // 4) if large else None
+
+    @torch.inference_mode()
+    def _look(
+        self,
+        image: UInt8[Tensor, "3 h w"],
+        plan: Plan,
+        box: tuple[int, int, int, int],
+        seeds: Sequence[int],
+        wanted: Sequence[str],
+        field: bool,
+    ) -> Maps:
+        """Raw outputs [draws c h w] of one tile; what it reaches beyond the image is padded by the network."""
+        top, left, bottom, right = box
+        initial = self.network.initial(image[None, :, top:bottom, left:right].to(self.device))
+        cells = (top // plan.stride, left // plan.stride, plan.grid[1])
+        outputs = [
+            self.network.finish(initial, FieldNoise(seed, *cells) if field else SeededNoise(seed, [0]))
+            for seed in (seeds if self.network.refiner is not None else seeds[:1])
+        ]
+        found = {(FINAL, task.name): torch.cat([output.final[task.name] for output in outputs]) for task in self.tasks}
+        if INITIAL in wanted:
+            found |= {(INITIAL, task.name): outputs[0].initial[task.name] for task in self.tasks}
+        return found
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Those of the network."""
+        return self.network.tasks
 
     @torch.inference_mode()
     def estimate(
@@ -146,6 +197,21 @@ class Predictor:
                 return task.value(task.activate(raw))[0]
 
             return [{task.name: answer(task, clean[task.name]) for task in self.network.tasks} for clean in path]
+
+
+def _joined(task: Task, parts: Sequence[Estimates]) -> TaskPrediction:
+    def rows(of: Sequence[Tensor | None]) -> Tensor | None:
+        known = [x[0] for x in of if x is not None]
+        return torch.cat(known, dim=-2) if known else None
+
+    mean = rows([part.mean for part in parts])
+    assert mean is not None
+    return TaskPrediction(
+        task=task,
+        estimate=mean,
+        uncertainty=rows([part.spread for part in parts]),
+        initial=rows([part.initial for part in parts]),
+    )
 
 
 def to_image(image: ImageLike) -> UInt8[Tensor, "3 h w"]:

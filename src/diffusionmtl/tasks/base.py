@@ -25,7 +25,7 @@ from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks.values import fitting
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_TAKEN_FOLDERS = ("images", "pictures", "uncertainty")
+_TAKEN_FOLDERS = ("dataset", "images", "pictures", "uncertainty")
 
 
 def name_fault(name: object) -> str | None:
@@ -139,6 +139,17 @@ class Task(ABC):
     @abstractmethod
     def activate(self, raw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n a h w"]:
         """Raw network output as a quantity that may be averaged: probabilities, metres, unit vectors."""
+
+    def agreement(self, raw: Float[Tensor, "n c h w"], estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n"]:
+        """How far a raw output is from an activated one that a teacher gave, on the scale of `loss`; per sample.
+
+        Smallest where `activate(raw)` is the estimate. By default the L1 distance, summed over channels.
+        """
+        return (self.activate(raw) - estimate).abs().sum(dim=1).mean(dim=(1, 2))
+
+    def mirrored(self, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n a h w"]:
+        """What was estimated for the mirror image, as an estimate for the image."""
+        return estimate.flip(-1)
 
     @property
     def joint_channels(self) -> int:

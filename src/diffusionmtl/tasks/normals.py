@@ -141,6 +141,10 @@ class SurfaceNormals(Task):
         """Unit vectors."""
         return F.normalize(raw, dim=1)
 
+    def mirrored(self, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n a h w"]:
+        """In a mirror, right is left: x changes sign."""
+        return estimate.flip(-1) * estimate.new_tensor([-1.0, 1.0, 1.0])[:, None, None]
+
     def joint(
         self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
     ) -> Float[Tensor, "n j h w"]:
