@@ -157,6 +157,7 @@ def training_lines(benchmark: Benchmark, tasks: tuple[str, ...], weights: tuple[
         ("schedule", "poly", f"{what}: (1 - epoch / epochs) ** 0.9"),
         ("clip", 10.0, what),
         ("ema", 0.0, what),
+        ("self_training", "never", f"{what}: pairs without a label teach nothing"),
         ("precision", "32-true", what),
         ("seed", 0, what),
         ("task_weights", {task: factors[task] for task in tasks}, source),

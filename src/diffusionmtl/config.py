@@ -42,6 +42,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "signal_scale": (_TINY, math.inf),
     "lr": (_TINY, math.inf),
     "ema": (0, 1 - _TINY),
+    "teacher_weight": (0, math.inf),
 }
 
 
@@ -167,6 +168,9 @@ class TrainSettings:
         workers: processes that load data.
         seed: of weights, order, augmentation and noise.
         checkpoint_every: minutes between checkpoints within an epoch; 0 checkpoints at the end of epochs only.
+        self_training: let a moving average of the network teach what no label says; auto does so for feature and
+            prediction.
+        teacher_weight: factor on what the teacher asks.
         xtc_weight: factor on the cross-task consistency of method xtc.
         xtc_width: channels of its mapping network, which only training needs.
         xtc_table_lr: factor on the learning rate of the tables that tell it which pair of tasks it maps.
@@ -190,6 +194,8 @@ class TrainSettings:
     workers: int = 0
     seed: int = 0
     checkpoint_every: float = 0.0
+    self_training: Literal["auto", "always", "never"] = "auto"
+    teacher_weight: float = 1.0
     xtc_weight: float = 1.0
     xtc_width: int = 16
     xtc_table_lr: float = 1.0
@@ -216,6 +222,8 @@ class Settings:
                 if isinstance(number, int | float) and not low <= number <= high:
                     said = f"{low:g} or more" if high == math.inf else f"between {low:g} and {high:g}"
                     raise UserError(f"--{name.replace('_', '-')} {number}: must be {said}")
+        if self.network.method == "xtc" and self.train.self_training == "always":
+            raise UserError("--self-training always: not together with --method xtc; choose one of them")
         if self.augment.scale[0] > self.augment.scale[1]:
             raise UserError(f"--scale {self.augment.scale[0]} {self.augment.scale[1]}: the smaller zoom comes first")
 

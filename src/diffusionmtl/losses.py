@@ -67,3 +67,21 @@ def normal_absolute_error(
 ) -> Float[Tensor, "n"]:
     """L1 distance of the normalised prediction to the label, summed over the 3 components."""
     return absolute_error(F.normalize(raw, dim=1), label, valid)
+
+
+def soft_cross_entropy(raw: Float[Tensor, "n c h w"], probability: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
+    """Cross entropy of logits against probabilities, averaged over all pixels."""
+    return -(probability * raw.log_softmax(dim=1)).sum(dim=1).mean(dim=(1, 2))
+
+
+def soft_boundary_cross_entropy(
+    raw: Float[Tensor, "n 1 h w"], probability: Float[Tensor, "n 1 h w"], positive_weight: float = 0.95
+) -> Float[Tensor, "n"]:
+    """`boundary_cross_entropy` against probabilities that were themselves learnt with it, averaged over all pixels.
+
+    With weight w, a share p of boundaries is best answered by q = w p / (w p + (1 - w)(1 - p)). Here q is given, p
+    follows from it, and the loss is smallest where the sigmoid of `raw` is q again.
+    """
+    q, logit, w = probability[:, 0], raw[:, 0], positive_weight
+    p = (1 - w) * q / ((1 - w) * q + w * (1 - q))
+    return (w * p * F.softplus(-logit) + (1 - w) * (1 - p) * F.softplus(logit)).mean(dim=(1, 2))

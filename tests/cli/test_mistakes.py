@@ -170,7 +170,7 @@ def test_a_bad_partition(capsys, folder, settings, tmp_path, mistake):
 BAD_OPTIONS = {
     "unknown option": (["--epchs", 3], ["--epchs", "'--epochs'"]),
     "wrong type": (["--epochs", "three"], ["--epochs three", "int"]),
-    "wrong word": (["--method", "featur"], ["--method featur", "one of feature, prediction, multitask, singletask, xtc", "'feature'"]),
+    "wrong word": (["--method", "featur"], ["--method featur", "one of feature, prediction, multitask", "'feature'"]),
     "out of range": (["--epochs", 0], ["--epochs 0", "1 or more"]),
     "negative": (["--lr=-1"], ["--lr", "or more"]),
     "too few values": (["--size", 32], ["--size", "2"]),

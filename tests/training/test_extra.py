@@ -131,7 +131,7 @@ class TestModule:
 
 def test_a_run_with_an_extra_of_ones_own_resumes_bit_for_bit(tmp_path, monkeypatch):
     """What it has learnt and what followed the weights is in the checkpoint, also one written within an epoch."""
-    monkeypatch.setattr(run, "_extra", lambda settings, tasks: Probe())
+    monkeypatch.setattr(run, "_extra", lambda *_: Probe())
     settings = tiny(method="multitask")
     whole = trained(settings, tmp_path / "whole")
     state = torch.load(whole.checkpoints / LAST_CHECKPOINT, weights_only=True)["state_dict"]

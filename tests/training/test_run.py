@@ -49,7 +49,7 @@ def test_every_step_is_logged_with_finite_losses(whole, variant):
     steps, losses = log.values["train/total"]
     assert steps == tuple(range(2 * STEPS_PER_EPOCH))
     assert all(np.isfinite(losses))
-    beside = {"multitask": set(), "xtc": {"extra"}}.get(variant, {"initial"})
+    beside = {"multitask": set(), "xtc": {"extra"}}.get(variant, {"initial", "extra"})
     assert {column.split("/")[1] for column in log.values} == {"final", "total"} | beside
     if variant != "multitask":
         assert log.values["dev/total"][0] == (1, 3)

@@ -122,6 +122,10 @@ class Boundary(BinaryTask):
         """Probability of a boundary."""
         return raw.sigmoid()
 
+    def agreement(self, raw: Float[Tensor, "n c h w"], estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n"]:
+        """The weighted cross entropy, with the share of boundaries for which the teacher's answer would be the best."""
+        return losses.soft_boundary_cross_entropy(raw, estimate, self.positive_weight)
+
     def meter(self) -> Meter:
         """Boundary F under the protocol of the published tables, at the task's tolerance."""
         return BoundaryMeter(mb.seism(self.tolerance))

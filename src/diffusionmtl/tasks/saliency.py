@@ -104,6 +104,10 @@ class Saliency(BinaryTask):
         """Probabilities of both answers."""
         return raw.softmax(dim=1)
 
+    def agreement(self, raw: Float[Tensor, "n c h w"], estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n"]:
+        """Cross entropy with the teacher's probabilities, halved: in the balanced loss each class weighs one half."""
+        return losses.soft_cross_entropy(raw, estimate) / 2
+
     def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
         """Probabilities of both answers, from a picture or `.npy` of the second."""
         salient = read_probability(path)

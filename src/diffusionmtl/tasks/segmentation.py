@@ -164,6 +164,10 @@ class SemanticSegmentation(Task):
         """Class probabilities."""
         return raw.softmax(dim=1)
 
+    def agreement(self, raw: Float[Tensor, "n c h w"], estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n"]:
+        """Cross entropy with the teacher's probabilities."""
+        return losses.soft_cross_entropy(raw, estimate)
+
     @property
     def joint_channels(self) -> int:
         """One per class."""

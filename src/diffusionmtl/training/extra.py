@@ -18,7 +18,7 @@ class Seen:
     """What an `Extra` judges.
 
     Attributes:
-        batch: what the labels were learnt from in this step.
+        batch: what was loaded for this step, undisturbed.
         view: the images that are judged, with their labels: those that the Extra asked for, or the batch itself.
         output: of the network for every task and every image of `view`.
         seed: of this step, whatever came before it.
@@ -49,10 +49,18 @@ class ParameterGroup:
 class Extra(nn.Module, ABC):
     """Further terms of the objective. What it owns is trained and kept in checkpoints, never in the weights of a run.
 
-    One step: `images` says what else the network has to look at; the network sees the batch and that in one forward;
-    `terms` judges what came out; the optimiser moves the weights; `after_step`. Everything random follows from the seed
-    that is handed in, so that a resumed run repeats it.
+    One step: `shown` may disturb the pictures; `images` says what else the network has to look at; the network sees
+    both in one forward; `terms` judges what came out; the optimiser moves the weights; `after_step`. Everything random
+    follows from the seed that is handed in, so that a resumed run repeats it.
     """
+
+    def judges(self, step: int) -> bool:
+        """Whether there are terms in this step; if not, the network predicts no more than the labels need."""
+        return True
+
+    def shown(self, batch: Batch, seed: int) -> Batch:
+        """What the network sees in place of the batch: other pictures, the same labels."""
+        return batch
 
     def images(self, batch: Batch, seed: int) -> Batch | None:
         """Images to append to the batch, as large and on the same device, with labels for `terms`.

@@ -74,10 +74,13 @@ class TrainingModule(lightning.LightningModule):
     def _owed_with_extra(self, batch: Batch, extra: Extra) -> Objective:
         step = self.global_step
         seed = derive_seed(self.settings.seed, "extra", step)
-        view = extra.images(batch, seed)
-        output, judged = forward(self.network, batch, view, derive_seed(self.settings.seed, "train", step))
-        owed = objective(self.tasks, output, batch, self.settings.initial_weight)
-        return owed.plus(extra.terms(self.network, Seen(batch, view or batch, judged, seed, step)))
+        shown = extra.shown(batch, seed)
+        if not extra.judges(step):
+            return self._owed(shown, "train", step)
+        view = extra.images(shown, seed)
+        output, judged = forward(self.network, shown, view, derive_seed(self.settings.seed, "train", step))
+        owed = objective(self.tasks, output, shown, self.settings.initial_weight)
+        return owed.plus(extra.terms(self.network, Seen(batch, view or shown, judged, seed, step)))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Lightning's, and then whatever follows the weights, before anybody writes a checkpoint."""

@@ -3,7 +3,6 @@
 import logging
 import signal
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -11,16 +10,16 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from diffusionmtl.build import TrainingData, describe_run
+from diffusionmtl.build import REFINING, TrainingData, describe_run
 from diffusionmtl.config import Settings, TrainSettings
 from diffusionmtl.errors import UserError
 from diffusionmtl.models.network import Network
 from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
-from diffusionmtl.tasks import Task
 from diffusionmtl.training.callbacks import LogSteps, RefuseNonFinite, Stopped, StopWhenAsked
 from diffusionmtl.training.extra import Extra
 from diffusionmtl.training.keeping import AtomicCheckpoints, Average, Keep
 from diffusionmtl.training.module import TrainingModule
+from diffusionmtl.training.teacher import self_training
 from diffusionmtl.training.xtc import cross_task_consistency
 
 __all__ = ["Stopped", "check_machine", "fit"]
@@ -48,7 +47,8 @@ def fit(
         Stopped: Ctrl-C or SIGTERM; the run can be resumed.
         UserError: the checkpoint does not fit, or the loss is no longer a number.
     """
-    module = TrainingModule(network, data.tasks, settings.train, len(data.train), _extra(settings, data.tasks))
+    extra = _extra(network, settings, data)
+    module = TrainingModule(network, data.tasks, settings.train, len(data.train), extra)
     if resume:
         folder.set_log_aside()
     with warnings.catch_warnings(), _quiet_lightning():
@@ -69,12 +69,28 @@ def fit(
             raise KeyboardInterrupt from None
 
 
-def _extra(settings: Settings, tasks: Sequence[Task]) -> Extra | None:
-    if settings.network.method != "xtc":
+def _extra(network: Network, settings: Settings, data: TrainingData) -> Extra | None:
+    train, method = settings.train, settings.network.method
+    taught = train.self_training == "always" or (train.self_training == "auto" and method in REFINING)
+    if method == "xtc":
+        return cross_task_consistency(
+            data.tasks,
+            settings.network.width,
+            train.xtc_width,
+            train.xtc_weight,
+            train.xtc_table_lr,
+            train.xtc_second_view,
+            train.seed,
+        )
+    if not taught:
         return None
-    train, feature = settings.train, settings.network.width
-    return cross_task_consistency(
-        tasks, feature, train.xtc_width, train.xtc_weight, train.xtc_table_lr, train.xtc_second_view, train.seed
+    return self_training(
+        network,
+        data.tasks,
+        data.partition,
+        weight=train.teacher_weight,
+        initial_weight=train.initial_weight,
+        total_steps=train.epochs * len(data.train),
     )
 
 
