@@ -223,25 +223,48 @@ def _evaluate(args: Namespace) -> int:
 
 def _predict_arguments(parser: ArgumentParser) -> None:
     _run_arguments(parser)
-    parser.add_argument("images", nargs="+", type=str, help="images, folders of images, globs")
+    parser.add_argument("images", nargs="+", type=str, help="images, videos, folders of them, globs")
     parser.add_argument("--out", type=str, required=True, help="folder for the predictions")
     parser.add_argument("--samples", type=PositiveInt, default=4, help="noise draws; more than one give an uncertainty")
+    parser.add_argument(
+        "--tile", type=PositiveInt, nargs=2, help="H W: see images at their own resolution, in overlapping tiles"
+    )
+    parser.add_argument(
+        "--overlap", type=NonNegativeInt, help="pixels that tiles share; a quarter of a tile if left out"
+    )
+    parser.add_argument("--flip", action="store_true", help="see the mirror image too and take the mean")
+    parser.add_argument("--every", type=PositiveInt, default=1, help="predict each n-th frame of a video")
+    parser.add_argument("--resume", action="store_true", help="leave out what was predicted with the same settings")
     add_settings(parser, DataSettings, ("max_pixels",))
 
 
 def _predict(args: Namespace) -> int:
-    from diffusionmtl.commands.predict import predict
+    from diffusionmtl.commands.predict import Request, predict
+    from diffusionmtl.inference.tiles import Tiling
 
-    pictures = predict(
-        Path(args.run),
-        args.images,
-        Path(args.out),
-        samples=args.samples,
-        seed=args.seed,
-        checkpoint=args.checkpoint,
-        device=args.device,
-        max_pixels=args.max_pixels,
-    )
+    tiling = None
+    if args.tile is not None:
+        overlap = min(args.tile) // 4 if args.overlap is None else args.overlap
+        if overlap > min(args.tile) / 2:
+            raise UserError(f"--overlap {overlap}: more than half of a tile; at most {min(args.tile) // 2} fits --tile")
+        tiling = Tiling((args.tile[0], args.tile[1]), overlap)
+    elif args.overlap is not None:
+        raise UserError(f"--overlap {args.overlap}: means nothing without --tile H W")
+    try:
+        pictures = predict(
+            Path(args.run),
+            args.images,
+            Path(args.out),
+            Request(args.samples, args.seed, tiling, args.flip),
+            checkpoint=args.checkpoint,
+            device=args.device,
+            max_pixels=args.max_pixels,
+            every=args.every,
+            resume=args.resume,
+        )
+    except KeyboardInterrupt:
+        print("\nstopped; the same command with --resume goes on", file=sys.stderr)
+        return 130
     print(f"{len(pictures)} image(s) predicted; look at {pictures[0]}")
     return 0
 

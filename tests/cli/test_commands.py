@@ -159,9 +159,9 @@ def test_predict_takes_files_folders_and_globs_of_any_name(capsys, tiny_run, tmp
     given = [tmp_path / "a/same.png", tmp_path / "?/same.*", tmp_path / "c", tmp_path / "c/[1].png"]
     out = tmp_path / "out"
     assert done(capsys, "predict", tiny_run, *given, "--out", out).startswith("4 image(s)")
-    pictures = {p.name for p in (out / "pictures").iterdir()}
-    assert pictures == {"same.png", "same-2.png", "Größe 測.png", "[1].png"}
-    for stem, width in (("same", 10), ("same-2", 11)):
+    pictures = {str(p.relative_to(out / "pictures")) for p in (out / "pictures").rglob("*.png")}
+    assert pictures == {"same.png", "b/same.png", "Größe 測.png", "[1].png"}
+    for stem, width in (("same", 10), ("b/same", 11)):
         assert np.load(out / f"depth/{stem}.npy").shape == (20, width)
     # The same once more, into the same folder, gives the same bits.
     before = files_below(out)

@@ -4,7 +4,7 @@ At full size the class probabilities of a large photograph take more memory than
 take little. So the enlarging, the activation and the mean over draws are done for as many rows as fit into a budget.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusionmtl.inference.tiles import Plan
+from diffusionmtl.inference.tiles import Key, Maps, Plan
 from diffusionmtl.tasks import Task
 
 # Bytes for the activated draws of one task, a few times over.
@@ -105,7 +105,7 @@ def bands(
     tasks: Sequence[Task],
     plan: Plan,
     size: tuple[int, int],
-    views: Sequence[Iterable[Mapping[Hashable, Tensor]]],
+    views: Sequence[Iterable[Maps]],
     budget: int = BUDGET,
 ) -> Iterator[Band]:
     """The answer for one image, from top to bottom.
@@ -119,7 +119,7 @@ def bands(
         budget: bytes that the draws of a task may take.
     """
     rows = _Rows(plan, size)
-    known: list[dict[Hashable, Tensor]] = [{} for _ in views]
+    known: list[dict[Key, Tensor]] = [{} for _ in views]
     first = done = 0
     for blocks in zip(*views, strict=True):
         known = [
@@ -141,14 +141,14 @@ def _cut(rows: _Rows, first: int, start: int, stop: int) -> Callable[[Tensor], T
     return lambda coarse: rows.at(coarse, first, start, stop)
 
 
-def _band_height(known: Sequence[Mapping[Hashable, Tensor]], width: int, rows: _Rows, budget: int) -> int:
+def _band_height(known: Sequence[Maps], width: int, rows: _Rows, budget: int) -> int:
     draws = sum(max(x.shape[0] * x.shape[1] for x in of.values()) for of in known)
     # Of an image that was enlarged to be seen, a row of the answer takes several rows of what was seen.
     width = max(width, rows.plan.padded[1]) * max(1, -(-rows.plan.size[0] // rows.size[0]))
     return max(1, budget // (4 * _COPIES * draws * width))
 
 
-def _estimates(task: Task, views: Sequence[Mapping[Hashable, Tensor]], cut: Callable[[Tensor], Tensor]) -> Estimates:
+def _estimates(task: Task, views: Sequence[Maps], cut: Callable[[Tensor], Tensor]) -> Estimates:
     def activated(part: str) -> Tensor | None:
         """All draws of all views [s a h w]."""
         if (part, task.name) not in views[0]:

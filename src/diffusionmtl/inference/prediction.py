@@ -1,7 +1,9 @@
 """What a user gets back: per task a value in its unit, how sure it is, and a picture."""
 
-from collections.abc import Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 from pathlib import Path
 
@@ -13,10 +15,12 @@ from torch import Tensor
 from diffusionmtl import colour, files
 from diffusionmtl.tasks import Task
 
-PICTURES = "pictures"
+PICTURES, UNCERTAINTY = "pictures", "uncertainty"
+# Pictures in a notebook are shrunk to this width.
+_INLINE = 280
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskPrediction:
     """One task's answer for one image, at the image's own size.
 
@@ -54,19 +58,18 @@ class TaskPrediction:
 
     def draw_uncertainty(self, limit: float | None = None) -> Image.Image | None:
         """A heat map from 0 to `limit` (the 99th percentile if None), if there is an uncertainty."""
-        if self.uncertainty is None:
-            return None
-        spread = self.uncertainty.float().cpu().numpy()
-        top = limit if limit is not None else float(np.percentile(spread, 99))
-        return Image.fromarray(colour.ramp(spread, 0.0, top, "heat"))
+        return None if self.uncertainty is None else draw_spread(self.uncertainty, limit)
+
+    def __repr__(self) -> str:
+        height, width = self.estimate.shape[-2:]
+        spread = "" if self.uncertainty is None else f", uncertainty in {self.task.spread_unit}"
+        return f"TaskPrediction({self.task.name}: {self.task.kind}, {height}x{width}, in {self.task.unit}{spread})"
 
     def _repr_png_(self) -> bytes:
-        stream = BytesIO()
-        self.draw().save(stream, format="PNG")
-        return stream.getvalue()
+        return _png(self.draw())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction(Mapping[str, TaskPrediction]):
     """Every task's answer for one image, by task name.
 
@@ -86,18 +89,14 @@ class Prediction(Mapping[str, TaskPrediction]):
     def __len__(self) -> int:
         return len(self.tasks)
 
+    def to_numpy(self) -> dict[str, np.ndarray]:
+        """Per task the value as [H W], or [H W 3] for normals."""
+        return {name: task.to_numpy() for name, task in self.items()}
+
     def draw(self) -> Image.Image:
         """The image and every task side by side; uncertainties below, where there are some."""
-        pictures = [[Image.fromarray(np.moveaxis(self.image.cpu().numpy(), 0, -1)), None]]
-        pictures += [[task.draw(), task.draw_uncertainty()] for task in self.values()]
-        width, height = pictures[0][0].size
-        rows = 2 if any(below is not None for _, below in pictures) else 1
-        sheet = Image.new("RGB", (width * len(pictures), height * rows), "white")
-        for column, pair in enumerate(pictures):
-            for row, picture in enumerate(pair):
-                if picture is not None:
-                    sheet.paste(picture, (column * width, row * height))
-        return sheet
+        pairs = [(task.draw(), task.draw_uncertainty()) for task in self.values()]
+        return sheet(np.moveaxis(self.image.cpu().numpy(), 0, -1), pairs)
 
     def save(self, folder: Path | str, stem: str) -> list[Path]:
         """Write what was predicted below a folder.
@@ -111,11 +110,61 @@ class Prediction(Mapping[str, TaskPrediction]):
             written += prediction.task.write(root / name / stem, prediction.value)
             if prediction.uncertainty is not None:
                 array = prediction.uncertainty.float().cpu().numpy()
-                written.append(files.write_array(root / "uncertainty" / name / f"{stem}.npy", array))
+                written.append(files.write_array(root / UNCERTAINTY / name / f"{stem}.npy", array))
         files.write_picture(root / PICTURES / f"{stem}.png", np.asarray(self.draw()))
         return [*written, root / PICTURES / f"{stem}.png"]
 
+    def __repr__(self) -> str:
+        height, width = self.image.shape[-2:]
+        return f"Prediction({height}x{width}: {', '.join(self)})"
+
     def _repr_png_(self) -> bytes:
-        stream = BytesIO()
-        self.draw().save(stream, format="PNG")
-        return stream.getvalue()
+        return _png(self.draw())
+
+    def _repr_html_(self) -> str:
+        image = Image.fromarray(np.ascontiguousarray(np.moveaxis(self.image.cpu().numpy(), 0, -1)))
+        shown = [("image", image, None)]
+        shown += [(f"{name} ({task.task.unit})", task.draw(), task.draw_uncertainty()) for name, task in self.items()]
+        return f"<div>{''.join(_figure(*one) for one in shown)}</div>"
+
+
+def draw_spread(spread: Float[Tensor, "h w"], limit: float | None = None) -> Image.Image:
+    """An uncertainty as a heat map from 0 to `limit`, the 99th percentile if None."""
+    values = spread.float().cpu().numpy()
+    top = limit if limit is not None else float(np.percentile(values, 99))
+    return Image.fromarray(colour.ramp(values, 0.0, top, "heat"))
+
+
+def sheet(image: UInt8[np.ndarray, "h w 3"], pairs: Sequence[tuple[Image.Image, Image.Image | None]]) -> Image.Image:
+    """An image and pictures of its size side by side; what belongs to a picture below it, where there is something."""
+    columns = [(Image.fromarray(np.ascontiguousarray(image)), None), *pairs]
+    width, height = columns[0][0].size
+    rows = 2 if any(below is not None for _, below in columns) else 1
+    whole = Image.new("RGB", (width * len(columns), height * rows), "white")
+    for column, pair in enumerate(columns):
+        for row, picture in enumerate(pair):
+            if picture is not None:
+                whole.paste(picture, (column * width, row * height))
+    return whole
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = BytesIO()
+    picture.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _figure(caption: str, *pictures: Image.Image | None) -> str:
+    shown = "".join(
+        f'<img alt="{escape(caption)}" src="data:image/png;base64,{b64encode(_png(_small(picture))).decode()}"><br>'
+        for picture in pictures
+        if picture is not None
+    )
+    style = "display:inline-block;margin:4px;vertical-align:top;text-align:center"
+    return f'<figure style="{style}">{shown}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    width, height = picture.size
+    scale = min(1.0, _INLINE / width)
+    return picture.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.NEAREST)

@@ -6,7 +6,7 @@ weight goes over smoothly from one tile to the next, and the outer quarter of it
 surrounds it, counts for nothing.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from diffusionmtl.seeds import derive_seed
 
-Maps = Mapping[Hashable, Tensor]
+Key = tuple[str, str]
+Maps = Mapping[Key, Tensor]
 Span = tuple[int, int]
 
 
@@ -136,7 +137,7 @@ def blended(plan: Plan, look: Callable[[int, int, int, int], Maps]) -> Iterator[
     """
     across = weights(plan.columns, plan.overlap, plan.stride)
     down = weights(plan.rows, plan.overlap, plan.stride)
-    pending: dict[Hashable, Tensor] = {}
+    pending: dict[Key, Tensor] = {}
     for row, (top, bottom) in enumerate(plan.rows):
         share = torch.from_numpy(down[row])[:, None]
         height = (bottom - top) // plan.stride

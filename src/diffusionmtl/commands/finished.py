@@ -1,0 +1,115 @@
+"""What an earlier call has predicted: a record per image, written once its files are all there."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from diffusionmtl.commands.sources import Source, as_on_any_disk, numbered
+from diffusionmtl.errors import UserError
+from diffusionmtl.files import write_bytes_atomically
+
+FOLDER = ".predicted"
+
+
+def digest(*parts: object) -> str:
+    """A short text that differs where the parts differ; a path stands for what is in its file.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if isinstance(part, Path):
+            try:
+                with part.open("rb") as stream:
+                    state.update(hashlib.file_digest(stream, "blake2b").digest())
+            except OSError as error:
+                raise UserError(f"{part}: cannot be read ({error.strerror or error})") from None
+        else:
+            state.update(f"{type(part).__name__}:{part}\x1f".encode())
+    return state.hexdigest()
+
+
+class Finished:
+    """The records of a folder of predictions.
+
+    Args:
+        out: the folder.
+        settings: `digest` of everything but the image that an answer depends on.
+    """
+
+    def __init__(self, out: Path, settings: str) -> None:
+        self._out, self._settings = out, settings
+        self._used: set[str] = set()
+
+    def name_for(self, source: Source, content: str) -> str:
+        """Its own, with a number if that is another file's: the same in every call."""
+        path = str(source.path.absolute())
+        for name in numbered(source.name):
+            record = self._read(name)
+            free = not record or path == record.get("path") or content == record.get("content")
+            if free and as_on_any_disk(name) not in self._used:
+                self._used.add(as_on_any_disk(name))
+                return name
+        raise AssertionError("numbers do not end")
+
+    def files(self, name: str, content: str) -> list[Path] | None:
+        """The files of an answer that these settings gave for this content; None where it is to be predicted."""
+        record = self._read(name)
+        if record.get("content") != content or record.get("settings") != self._settings:
+            return None
+        files = [self._out / file for file in record.get("files", [])]
+        return files if files and all(file.is_file() for file in files) else None
+
+    def forget(self, name: str) -> None:
+        """Before the files of an answer are written anew."""
+        self._path(name).unlink(missing_ok=True)
+
+    def add(self, name: str, path: Path, content: str, files: Iterable[Path]) -> None:
+        """Once all files are there."""
+        record = {
+            "path": str(path.absolute()),
+            "content": content,
+            "settings": self._settings,
+            "files": [file.relative_to(self._out).as_posix() for file in files],
+        }
+        write_bytes_atomically(self._path(name), json.dumps(record, ensure_ascii=False, indent=1).encode())
+
+    def _path(self, name: str) -> Path:
+        return self._out / FOLDER / f"{name}.json"
+
+    def _read(self, name: str) -> dict:
+        try:
+            record = json.loads(self._path(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+
+def link(file: Path, to: Path) -> None:
+    """Give a file a second name, or copy it where the disk knows no such thing."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    temporary = to.with_name(f".{to.name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(file, temporary)
+        except OSError:
+            shutil.copyfile(file, temporary)
+        temporary.replace(to)
+    finally:
+        temporary.unlink(missing_ok=True)  # renaming one name of a file to another does nothing
+
+
+def copy(file: Path, to: Path) -> None:
+    """A copy that a change of the original leaves alone; never half of one."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    temporary = to.with_name(f".{to.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(file, temporary)
+        temporary.replace(to)
+    finally:
+        temporary.unlink(missing_ok=True)
