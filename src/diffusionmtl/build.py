@@ -39,7 +39,9 @@ Progress = Callable[[int, int], None]
 ROOMS = "rooms"
 TASK_SET = "task_set"
 REFINING = ("feature", "prediction")
-REFINED_DECODER_BLOCKS = 2
+PUBLISHED_DECODER_BLOCKS = 2
+# Two blocks leave initial predictions too weak for a correction to make up for it (docs/results.md).
+REFINED_DECODER_BLOCKS = 4
 BASELINE_DECODER_BLOCKS = 6
 
 
@@ -103,7 +105,12 @@ def with_weights(tasks: Sequence[Task], weights: dict[str, float]) -> tuple[Task
 
 
 def _initial(tasks: Sequence[Task], settings: NetworkSettings, backbone: Backbone) -> InitialNetwork:
-    default_blocks = REFINED_DECODER_BLOCKS if settings.method in REFINING else BASELINE_DECODER_BLOCKS
+    if settings.method not in REFINING:
+        default_blocks = BASELINE_DECODER_BLOCKS
+    elif settings.form == "published":
+        default_blocks = PUBLISHED_DECODER_BLOCKS
+    else:
+        default_blocks = REFINED_DECODER_BLOCKS
     return InitialNetwork(
         backbone,
         {task.name: task.channels for task in tasks},

@@ -113,7 +113,8 @@ class NetworkSettings:
         pretrained: fetch timm's ImageNet weights from the hub instead.
         width: channels of the task features, D.
         hidden: inner channels of the refinement heads; `width` if 0.
-        decoder_blocks: residual blocks per initial decoder; 2, or 6 for the multi-task baseline, if 0.
+        decoder_blocks: residual blocks per initial decoder; if 0, 6 without refinement, 4 before a correction and 2 in
+            the published form.
         grid_stride: pixels per cell of the grid on which tasks are predicted.
         token_stride: cells per attention token, along each side.
         blocks: transformer blocks of the denoiser.
