@@ -20,7 +20,13 @@ _WRONG_TYPE = re.compile(r'Parser key "(.+?)": (?:Expected an? (.*?)\. Got value
 
 
 class Parser(ArgumentParser):
-    """Mistakes are `UserError`s, which say the nearest right word."""
+    """Mistakes are `UserError`s, which say the nearest right word.
+
+    Attributes:
+        passed_over: options of other commands that `--config` files may name; this command decides them otherwise.
+    """
+
+    passed_over: tuple[str, ...] = ()
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Refuse; argparse and jsonargparse call it."""
@@ -43,7 +49,7 @@ def _in_words(option: str, expected: str, got: str, other: str) -> str:
     return f"--{option.replace('_', '-')} {got}".rstrip() + f": {said}"
 
 
-def parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+def parsed(parser: Parser, arguments: Sequence[str]) -> Namespace:
     """Arguments, joined by those options of `--config` files that they do not say themselves.
 
     Raises:
@@ -78,7 +84,7 @@ def _without_configs(arguments: list[str]) -> tuple[list[str], list[str]]:
     return rest, names
 
 
-def _tokens(parser: ArgumentParser, path: Path) -> dict[str, list[str]]:
+def _tokens(parser: Parser, path: Path) -> dict[str, list[str]]:
     """Per option of a YAML file, how the command line would say it."""
     values = read_yaml(path)
     if not isinstance(values, Mapping):
@@ -87,6 +93,8 @@ def _tokens(parser: ArgumentParser, path: Path) -> dict[str, list[str]]:
     tokens: dict[str, list[str]] = {}
     for key, value in values.items():
         option = f"--{str(key).replace('_', '-')}"
+        if option in parser.passed_over:
+            continue
         if option not in options or option == "--help":
             known = (known.removeprefix("--") for known in options)
             raise UserError(f"{path}: unknown option '{key}'.{nearest(str(key), known)} See {parser.prog} --help")

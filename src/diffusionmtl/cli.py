@@ -300,7 +300,8 @@ def _demo(args: Namespace) -> int:
     return 0
 
 
-def _compare_arguments(parser: ArgumentParser) -> None:
+def _compare_arguments(parser: Parser) -> None:
+    parser.passed_over = ("--method", "--seed")
     parser.add_argument("--out", type=str, required=False, help="folder of the comparison; called again, it goes on")
     parser.add_argument(
         "--methods",
@@ -444,7 +445,7 @@ def _import(args: Namespace) -> int:
     return 0
 
 
-Command = tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int], str, str]
+Command = tuple[Callable[[Parser], None], Callable[[Namespace], int], str, str]
 
 COMMANDS: dict[str, Command] = {
     "demo": (

@@ -294,6 +294,11 @@ def test_mistakes(config, tmp_path, capsys, mistake):
     assert not (tmp_path / "c").exists()
 
 
+def test_the_published_configurations_fit_though_they_name_a_method_and_a_seed(tmp_path, capsys):
+    nowhere = ["--root", tmp_path / "nowhere", "--out", tmp_path / "c"]
+    assert "nowhere" in refused(capsys, "compare", "--config", "pascal/random/feature", *nowhere)
+
+
 def test_rooms_are_the_same_for_all(config, tmp_path, capsys):
     path = tmp_path / "variants.yaml"
     path.write_text("larger: {size: [64, 64]}")

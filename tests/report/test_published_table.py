@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -12,9 +13,9 @@ from diffusionmtl.commands.train import train
 from diffusionmtl.config import changed
 from diffusionmtl.data.cityscapes import cityscapes_tasks
 from diffusionmtl.data.nyud import nyud_picture_tasks
-from diffusionmtl.report.collect import read_run, report_of_run
+from diffusionmtl.report.collect import read_run, report_of_comparison, report_of_run
 from diffusionmtl.report.published_results import published_rows
-from diffusionmtl.report.published_table import OURS, benchmark_of, beside_published, label_setting
+from diffusionmtl.report.published_table import OURS, Setting, benchmark_of, beside_published, label_setting
 from diffusionmtl.tasks.published import nyud_tasks, pascal_context_tasks
 from tests.data import miniatures as m
 from tests.runs import tiny
@@ -30,7 +31,8 @@ PASCAL = {
 
 def beside(benchmark="pascal-context", labels="one", columns=None, tasks=None, images=None, source=""):
     tasks = tasks or pascal_context_tasks()
-    return beside_published(benchmark, labels, tasks, columns or {"score": PASCAL}, images or {"edge": 2498}, source)
+    setting = Setting(benchmark, labels, source)
+    return beside_published(setting, tasks, columns or {"score": PASCAL}, images or {"edge": 2498})
 
 
 def cells(found, method: str) -> dict[str, str]:
@@ -149,6 +151,20 @@ class TestARun:
         report = report_of_run(run)
         assert any("in print for nyud" in table.caption for table in report.tables)
         assert any("Δm of this run is over the Single-Task row" in note for note in report.notes)
+
+    def test_the_page_of_several_runs_shows_them_in_one_table(self, run):
+        report = report_of_comparison([("first", run), ("second", run)])
+        beside = [table for table in report.tables if "in print for nyud" in table.caption]
+        assert [row[0] for row in beside[0].rows[:2]] == ["ours, first", "ours, second"] and len(beside) == 1
+        assert any("Δm of ours is over the Single-Task row" in note for note in report.notes)
+        assert any("Ours saw other labels" in note for note in report.notes)
+
+    def test_a_page_says_what_must_be_known_of_the_data(self, run, tmp_path):
+        copied = shutil.copytree(run, tmp_path / "run")
+        metrics = json.loads((copied / "metrics.json").read_text())
+        (copied / "metrics.json").write_text(json.dumps({**metrics, "notes": ["normals count everywhere"]}))
+        assert "normals count everywhere" in report_of_run(copied).notes
+        assert "normals count everywhere" in report_of_comparison([("a", run), ("b", copied)]).notes
 
     def test_elsewhere_it_says_nothing(self, run):
         metrics = json.loads((run / "metrics.json").read_text())

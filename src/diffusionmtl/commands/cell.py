@@ -26,7 +26,6 @@ except ImportError:  # Windows
 from diffusionmtl.build import build_dataset, build_network, restore_run
 from diffusionmtl.commands.evaluate import evaluate_run, save_metrics
 from diffusionmtl.commands.train import train
-from diffusionmtl.commands.variants import SINGLE_TASK
 from diffusionmtl.config import Settings, changed, read_yaml, settings_from_flat
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.partition import Partition, hold_out, make_partition
@@ -35,6 +34,7 @@ from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.per_image import PerImage, load_per_image, save_per_image
 from diffusionmtl.models.cost import PartCost, network_cost
 from diffusionmtl.models.pretrained import read_network
+from diffusionmtl.report.comparison import SINGLE_TASK
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
 from diffusionmtl.training.run import Stopped

@@ -9,15 +9,16 @@ from diffusionmtl.build import ROOMS, build_dataset, build_network
 from diffusionmtl.commands.cell import DONE, FAILED, Cell, Outcome, outcome_of, read_record, save_outcome
 from diffusionmtl.commands.output import progress_bar, writable_folder
 from diffusionmtl.commands.pool import work
-from diffusionmtl.commands.variants import FULL, SINGLE_TASK, Variant, variant_settings
+from diffusionmtl.commands.variants import Variant, variant_settings
 from diffusionmtl.config import Settings, changed
 from diffusionmtl.data.checks import check_tasks_labelled
 from diffusionmtl.data.partition import PROTOCOLS, make_partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.per_image import load_per_image
-from diffusionmtl.report.comparison import Comparison, Row
+from diffusionmtl.report.comparison import FULL, SINGLE_TASK, Comparison, Row
 from diffusionmtl.report.comparison_text import write_comparison
 from diffusionmtl.report.log import read_metrics
+from diffusionmtl.report.published_table import Setting, setting_of
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
 from diffusionmtl.training.run import check_machine
@@ -68,12 +69,12 @@ def compare(plan: Plan, out: Path, jobs: int = 1) -> Comparison:
     check_machine(plan.settings.train)
     _check_variants(plan)
     cells = planned_cells(plan, out)
-    tasks = _checked_data(plan)
+    tasks, settings = _checked_data(plan)
     writable_folder(out)
     try:
         _work_through(_in_order(cells), jobs, out)
     finally:
-        comparison = Comparison(tasks, tuple(_row(key, cell) for key, cell in cells.items()))
+        comparison = Comparison(tasks, tuple(_row(key, cell) for key, cell in cells.items()), settings)
         write_comparison(out, comparison)
     return comparison
 
@@ -136,17 +137,24 @@ def _check_unchanged(cell: Cell) -> None:
                 )
 
 
-def _checked_data(plan: Plan) -> tuple[Task, ...]:
-    """Find out what can be wrong with data and networks, and draw rooms once, before there are several processes."""
+def _checked_data(plan: Plan) -> tuple[tuple[Task, ...], dict[str, Setting]]:
+    """Find out what can be wrong with data and networks, and draw rooms once, before there are several processes.
+
+    Returns:
+        The tasks, and per name of labels which tables in print they belong beside.
+    """
     dataset = build_dataset(plan.settings.data, "train", progress_bar("drawing rooms"))
     check_tasks_labelled(dataset)
-    for labels in plan.labels:
-        make_partition(labels, dataset, plan.seeds[0])
+    settings: dict[str, Setting] = {}
+    for labels, name in _label_names(plan.labels).items():
+        source = make_partition(labels, dataset, plan.seeds[0]).source
+        if setting := setting_of(plan.settings.data.data, plan.split, dataset.tasks, labels, source):
+            settings[name] = setting
     build_dataset(plan.settings.data, plan.split, progress_bar("drawing rooms"))
     for variant in plan.variants:
         network = changed(plan.settings, **{**variant.changes, "pretrained": False, "backbone_weights": None}).network
         build_network(dataset.tasks[:1] if network.method == SINGLE_TASK else dataset.tasks, network)
-    return dataset.tasks
+    return dataset.tasks, settings
 
 
 def _in_order(cells: Mapping[Key, Cell]) -> list[Cell]:
@@ -212,4 +220,4 @@ def _row(key: Key, cell: Cell) -> Row:
     if metrics is None:
         raise UserError(f"{cell.folder}: its scores are gone; remove {cell.record} to score it again")
     per_image = load_per_image(RunFolder(cell.folder).per_image)
-    return Row(labels, method, seed, DONE, "", cost, metrics.final, metrics.initial, per_image)
+    return Row(labels, method, seed, DONE, "", cost, metrics.final, metrics.initial, per_image, metrics.notes)

@@ -7,10 +7,9 @@ from typing import Any, get_args
 
 from diffusionmtl.config import Method, Settings, read_yaml, settings_from_flat
 from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.report.comparison import FULL
 
 WITHOUT_DIFFUSION, WITHOUT_CONDITIONING = "without-diffusion", "without-conditioning"
-SINGLE_TASK, MULTI_TASK = "singletask", "multitask"
-FULL = "full-"
 METHODS: tuple[str, ...] = get_args(Method)
 # What must be equal in all rows, or the figures are of other labels and images.
 _COMMON = "data root tasks labels label_seed rooms_val rooms_seed seed".split()

@@ -1,6 +1,6 @@
 """From run folders to a report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from diffusionmtl.report.provenance import (
     repeat_command,
     settings_table,
 )
-from diffusionmtl.report.published_table import BesidePublished, benchmark_of, beside_published, label_setting
+from diffusionmtl.report.published_table import OURS_TOGETHER, BesidePublished, Setting, beside_published, setting_of
 from diffusionmtl.report.tables import (
     INITIAL,
     REFINED,
@@ -90,12 +90,33 @@ def read_run(folder: Path) -> Run:
 
 def beside_print(run: Run, metrics: Metrics) -> BesidePublished | None:
     """Scores of a run beside those in print; None unless they are of a benchmark, under labels that are in print."""
-    benchmark = benchmark_of(metrics.data, metrics.split, run.tasks)
+    setting = _setting(run, metrics)
+    return None if setting is None else beside_published(setting, run.tasks, run_columns(metrics), metrics.images)
+
+
+def _setting(run: Run, metrics: Metrics) -> Setting | None:
     source = "" if run.partition is None else run.partition.source
-    labels = label_setting(run.settings.data.labels, source)
-    if benchmark is None or labels is None:
-        return None
-    return beside_published(benchmark, labels, run.tasks, run_columns(metrics), metrics.images, source)
+    return setting_of(metrics.data, metrics.split, run.tasks, run.settings.data.labels, source)
+
+
+def _runs_beside_print(runs: Mapping[str, Run]) -> list[BesidePublished]:
+    """Scores of several runs beside those in print, a table for each setting that is in print."""
+    groups: dict[Setting, dict[str, tuple[Run, Metrics]]] = {}
+    for label, run in runs.items():
+        setting = None if run.metrics is None else _setting(run, run.metrics)
+        if setting is not None and run.metrics is not None:
+            groups.setdefault(setting, {})[label] = (run, run.metrics)
+    found = []
+    for setting, members in groups.items():
+        columns = {label: metrics.final for label, (_, metrics) in members.items()}
+        tasks = list({task.name: task for run, _ in members.values() for task in run.tasks}.values())
+        images = {task: count for _, metrics in members.values() for task, count in metrics.images.items()}
+        found.append(beside_published(setting, tasks, columns, images, OURS_TOGETHER))
+    return [beside for beside in found if beside is not None]
+
+
+def _data_notes(runs: Iterable[Run]) -> list[str]:
+    return list(dict.fromkeys(note for run in runs if run.metrics is not None for note in run.metrics.notes))
 
 
 def report_of_run(
@@ -130,6 +151,7 @@ def report_of_run(
     beside = None if run.metrics is None else beside_print(run, run.metrics)
     if beside is not None:
         notes += beside.notes
+    notes += _data_notes([run])
     if run.settings.data.reproduce:
         notes.append(f"Reproduced: {REPRODUCED}.")
     return Report(
@@ -186,12 +208,13 @@ def report_of_comparison(
     predictor = predictors[last]
     shown = _pictures(main, predictor, rivals, training, unseen, pictures, progress) if predictor else ()
     columns = _comparison_columns(runs)
+    beside = _runs_beside_print(runs)
     commands = "\n".join(repeat_command(run.settings, run.folder.root) for run in runs.values())
     return Report(
         title=title,
         lead=_lead(main),
         highlights=(*_advantage(first, baseline, last, main), *_refinement(main), *_counts(main)),
-        tables=tuple(_score_tables(main.tasks, columns, first, main.metrics)),
+        tables=(*_score_tables(main.tasks, columns, first, main.metrics), *(one.table for one in beside)),
         curves=curves_of({label: run.log for label, run in runs.items()}, [task.name for task in main.tasks]),
         examples=shown,
         legends=tuple(map(legend, main.tasks)),
@@ -201,6 +224,8 @@ def report_of_comparison(
         command=command or commands,
         notes=(
             "Each network was trained once, from one seed: small differences may be chance.",
+            *dict.fromkeys(note for one in beside for note in one.notes),
+            *_data_notes(runs.values()),
             *(f"{label}: not scored yet." for label, run in runs.items() if run.metrics is None),
         ),
     )

@@ -10,12 +10,13 @@ from functools import cached_property
 import numpy as np
 
 from diffusionmtl.inference.per_image import FINAL, INITIAL, PerImage
+from diffusionmtl.report.published_table import Setting
 from diffusionmtl.report.resampling import gain_draws, image_draws, interval, resampled
 from diffusionmtl.report.tables import Scores, gain
 from diffusionmtl.tasks import Task
 
 DONE = "done"
-SINGLE_TASK, MULTI_TASK = "singletask", "multitask"
+SINGLE_TASK, MULTI_TASK, FULL = "singletask", "multitask", "full-"
 REFERENCES = (SINGLE_TASK, MULTI_TASK)
 COSTS = ("params", "gmac", "steps", "seconds")
 
@@ -31,6 +32,7 @@ class Row:
         final: scores of the final prediction; empty unless done.
         initial: scores before refinement; empty without it.
         per_image: by part and task, what each image adds.
+        notes: what must be known of the scored data to compare the scores with others.
     """
 
     labels: str
@@ -42,6 +44,7 @@ class Row:
     final: Scores = field(default_factory=dict)
     initial: Scores = field(default_factory=dict)
     per_image: Mapping[str, Mapping[str, PerImage]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -78,10 +81,12 @@ class Comparison:
 
     Attributes:
         tasks: whose headline figures make Δm.
+        settings: by label setting, which tables in print its rows may stand beside; none for data of one's own.
     """
 
     tasks: tuple[Task, ...]
     rows: tuple[Row, ...]
+    settings: Mapping[str, Setting] = field(default_factory=dict)
 
     def groups(self) -> list[str]:
         """The label settings, in order."""

@@ -6,7 +6,17 @@ from pathlib import Path
 
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.per_image import FINAL, INITIAL
-from diffusionmtl.report.comparison import MULTI_TASK, REFERENCES, SINGLE_TASK, Comparison, Gain, Row, comparison_csv
+from diffusionmtl.report.comparison import (
+    FULL,
+    MULTI_TASK,
+    REFERENCES,
+    SINGLE_TASK,
+    Comparison,
+    Gain,
+    Row,
+    comparison_csv,
+)
+from diffusionmtl.report.comparison_print import comparison_beside_print
 from diffusionmtl.report.dotplot import Dots, dotplot
 from diffusionmtl.report.resampling import DRAWS
 from diffusionmtl.report.tables import UNDEFINED, headline
@@ -35,6 +45,7 @@ def comparison_text(comparison: Comparison, figure: bool = False) -> str:
         parts.append(f"![Δm of each method]({FIGURE})")
     for labels in comparison.groups():
         parts += [f"## Labels: {labels}", _scores_table(comparison, labels), _gains_table(comparison, labels)]
+        parts += _beside_print(comparison, labels)
         parts += ["What each method costs:", _cost_table(comparison, labels)]
         parts += [_bullets(notes) for notes in (_warnings(comparison, labels), _notes(comparison, labels)) if notes]
     parts += ["## How to read this", _bullets(_reading(comparison))]
@@ -83,6 +94,15 @@ def _spread(values: Sequence[float]) -> str:
         deviation = math.sqrt(sum((value - mean) ** 2 for value in finite) / (len(finite) - 1))
         text += f" ± {deviation:.{decimals}f}"
     return text if len(finite) == len(values) else f"{text} ({len(finite)} of {len(values)} seeds)"
+
+
+def _beside_print(comparison: Comparison, labels: str) -> list[str]:
+    beside = comparison_beside_print(comparison, labels)
+    if beside is None:
+        return []
+    # A second line says more of the first cell.
+    rows = [[cell.replace("\n", "<br>") for cell in row] for row in beside.table.rows]
+    return [f"{beside.table.caption}:", _table(beside.table.columns, rows), _bullets(beside.notes)]
 
 
 def _gains_table(comparison: Comparison, labels: str) -> str:
@@ -162,6 +182,7 @@ def _notes(comparison: Comparison, labels: str) -> list[str]:
         undefined = [t.name for t in comparison.tasks if t.name in row.final and math.isnan(headline(t, row.final))]
         if undefined:
             notes.append(f"{row.method}, seed {row.seed}: {', '.join(undefined)} undefined and left out of Δm")
+    notes += dict.fromkeys(note for row in rows for note in row.notes)
     return notes + _unseen_classes(rows)
 
 
@@ -195,7 +216,7 @@ def _reading(comparison: Comparison) -> list[str]:
             "that task, with the batch and as many optimiser steps (to the nearest epoch) as the multi-task "
             "network. Its cost is that of all its networks; its steps are those of one."
         )
-    if any(row.method.startswith("full-") for row in comparison.rows):
+    if any(row.method.startswith(FULL) for row in comparison.rows):
         notes.append("full-… sees every label: an upper bound, against the references that see only some.")
     notes.append("Training seconds depend on what else the machine did, also on how many runs shared it.")
     return notes

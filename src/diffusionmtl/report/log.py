@@ -40,6 +40,7 @@ class Metrics:
         images: per task, how many images had a label.
         final: per task, figure and value of the prediction that counts.
         initial: the same before refinement; empty for a network without it.
+        notes: what must be known of the data to compare them with others.
     """
 
     data: tuple[str, ...]
@@ -50,6 +51,7 @@ class Metrics:
     images: Mapping[str, int]
     final: Mapping[str, Mapping[str, float]]
     initial: Mapping[str, Mapping[str, float]]
+    notes: tuple[str, ...] = ()
 
 
 def read_log(run: RunFolder) -> Log:
@@ -135,6 +137,7 @@ def metrics_of(raw: Any) -> Metrics:
         images={str(task): int(count) for task, count in raw["images"].items()},
         final=_figures(raw["final"]),
         initial=_figures(raw["initial"]),
+        notes=tuple(map(str, raw.get("notes", ()))),
     )
 
 

@@ -14,14 +14,29 @@ from diffusionmtl.report.published_results import (
     recomputed_delta_m,
     reference_rows,
 )
-from diffusionmtl.report.tables import UNDEFINED, Scores
+from diffusionmtl.report.tables import REFINED, SCORE, UNDEFINED, Scores
 from diffusionmtl.tasks import Task
 from diffusionmtl.tasks.published import nyud_tasks, pascal_context_tasks
 
-OURS = "this run"
+OURS, OURS_TOGETHER = "this run", "ours"
 OTHER_PROTOCOL = "†"
 INFERRED = "?"
 EDGE_IMAGES = 2498
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what a network was trained and scored, where tables in print exist for the same.
+
+    Attributes:
+        benchmark: as `benchmark_of` says.
+        labels: one, random or full.
+        source: where the partition comes from.
+    """
+
+    benchmark: str
+    labels: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,41 +70,48 @@ def label_setting(labels: str, source: str) -> str | None:
     return next((word for word in ("one", "random", "full") if f"{word} label" in words or words == word), None)
 
 
-def beside_published(
-    benchmark: str,
-    labels: str,
-    tasks: Sequence[Task],
-    columns: Mapping[str, Scores],
-    images: Mapping[str, int],
-    source: str = "",
-) -> BesidePublished | None:
-    """The rows in print for the benchmark and labels, the run's own scores on top; None if nothing is in print.
+def setting_of(data: Sequence[str], split: str, tasks: Sequence[Task], labels: str, source: str) -> Setting | None:
+    """Under what a run may stand beside tables in print; None if it may not.
 
     Args:
-        benchmark: as `benchmark_of` says.
-        labels: one, random or full.
+        data, split: what it was scored on.
         tasks: of the run.
-        columns: the run's scores by their names; a row each.
-        images: per task, how many images were scored.
-        source: where the run's partition comes from.
+        labels: the words of `--labels`.
+        source: those of the partition about itself.
     """
-    rows = reference_rows(benchmark, labels)
+    benchmark, shown = benchmark_of(data, split, tasks), label_setting(labels, source)
+    return None if benchmark is None or shown is None else Setting(benchmark, shown, source)
+
+
+def beside_published(
+    setting: Setting, tasks: Sequence[Task], columns: Mapping[str, Scores], images: Mapping[str, int], who: str = OURS
+) -> BesidePublished | None:
+    """The rows in print for the benchmark and labels, one's own scores on top; None if nothing is in print.
+
+    Args:
+        tasks: of the networks.
+        columns: their scores by name; a row each.
+        images: per task, how many images were scored.
+        who: what one's own rows are called; the name of the column follows, but for that of a run's own score.
+    """
+    rows = reference_rows(setting.benchmark, setting.labels)
     if not rows:
         return None
     names = [name for name in TASKS if name in rows[0].figures]
     usual = {name: rows[0].figures[name].protocol for name in names}
     better = {task.name: task.higher_is_better for task in tasks}
     heads = [f"{name}\u00a0{usual[name]}" for name in names]
-    own = [_own_row(name, scores, usual, rows[0], names, better) for name, scores in columns.items()]
+    words = {name: who if name in (SCORE, REFINED) else f"{who}, {name}" for name in columns}
+    own = [_own_row(words[name], scores, usual, rows[0], names, better) for name, scores in columns.items()]
     printed = [_row(row, names, usual) for row in rows]
-    caption = f"Beside what is in print for {benchmark}, {labels} labels"
+    caption = f"Beside what is in print for {setting.benchmark}, {setting.labels} labels"
     head = ("method", "backbone", *heads, "Δm in print", "Δm from the figures")
     table = Table(caption, head, (*own, *printed), frozenset((row, 0) for row in range(len(own))))
-    return BesidePublished(table, tuple(_notes(benchmark, rows, tasks, images, source)))
+    return BesidePublished(table, tuple(_notes(setting, rows, images, who)))
 
 
 def _own_row(
-    name: str,
+    words: str,
     scores: Scores,
     usual: Mapping[str, str],
     reference: PublishedRow,
@@ -100,7 +122,6 @@ def _own_row(
     known = {task: value for task, value in values.items() if task in mine and math.isfinite(value)}
     # A mean over fewer tasks than in print is another number.
     gain = _signed(gain_over(reference, known)) if known.keys() == set(names) else UNDEFINED
-    words = OURS if name in ("score", "refined") else f"{OURS}, {name}"
     return (words, "", *(_number(task, values[task]) for task in names), UNDEFINED, gain)
 
 
@@ -129,9 +150,7 @@ def _signed(percent: float | None) -> str:
     return UNDEFINED if percent is None else f"{percent:+.2f}".replace("-", "−")
 
 
-def _notes(
-    benchmark: str, rows: Sequence[PublishedRow], tasks: Sequence[Task], images: Mapping[str, int], source: str
-) -> list[str]:
+def _notes(setting: Setting, rows: Sequence[PublishedRow], images: Mapping[str, int], who: str) -> list[str]:
     usual = rows[0].figures
     others = {
         f"{task} {figure.protocol} ({row.method})"
@@ -147,12 +166,13 @@ def _notes(
     if any(not figure.certain for row in rows for figure in row.figures.values()):
         notes.append(f"{INFERRED} the protocol is inferred; nobody says which it was.")
     if rows[0].method == "Single-Task":
-        notes.append("Δm of this run is over the Single-Task row in print, under the protocols of the columns.")
-    if not source.startswith("published partition"):
-        notes.append("This run saw other labels than those in print: its partition is not the published file.")
+        notes.append(f"Δm of {who} is over the Single-Task row in print, under the protocols of the columns.")
+    if not setting.source.startswith("published partition"):
+        said = "saw other labels than those in print: the partition is not the published file."
+        notes.append(f"{who[0].upper()}{who[1:]} {said}")
     edges = images.get("edge")
-    if benchmark == "pascal-context" and edges not in (None, EDGE_IMAGES):
+    if setting.benchmark == "pascal-context" and edges not in (None, EDGE_IMAGES):
         notes.append(
-            f"odsF in print is over {EDGE_IMAGES:,} images of the validation set, that of this run over {edges:,}."
+            f"odsF in print is over {EDGE_IMAGES:,} images of the validation set, that of {who} over {edges:,}."
         )
     return notes

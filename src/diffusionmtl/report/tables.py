@@ -10,7 +10,7 @@ from diffusionmtl.report.log import Metrics
 from diffusionmtl.tasks import Task
 
 UNDEFINED = "–"
-INITIAL, REFINED = "initial", "refined"
+SCORE, INITIAL, REFINED = "score", "initial", "refined"
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -102,7 +102,7 @@ def _figures(caption: str, of_class: bool, tasks: Sequence[Task], columns: Mappi
 def run_columns(metrics: Metrics) -> dict[str, Scores]:
     """The scores of one run: before and after refinement, or just one column for a network without it."""
     if not metrics.initial:
-        return {"score": metrics.final}
+        return {SCORE: metrics.final}
     return {INITIAL: metrics.initial, REFINED: metrics.final}
 
 
