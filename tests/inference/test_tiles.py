@@ -1,6 +1,7 @@
 """Tiles say what the whole image would have said, as far as that can be promised, in rows of any number."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_tiles_cover_an_image_and_share_every_cell(length, tile, share, multiple
     found = spans(length, tile, overlap, multiple)
     assert found[0][0] == 0 and length <= found[-1][1] < length + multiple
     assert all(a % multiple == b % multiple == 0 for a, b in found)
-    assert all(before[0] < after[0] <= before[1] - overlap for before, after in zip(found, found[1:], strict=False))
+    assert all(before[0] < after[0] <= before[1] - overlap for before, after in pairwise(found))
     total = np.zeros(found[-1][1] // stride)
     for (a, b), part in zip(found, weights(found, overlap, stride), strict=True):
         assert part.min() >= 0
