@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from diffusionmtl.inference.load import load
     from diffusionmtl.inference.prediction import Prediction, TaskPrediction
     from diffusionmtl.inference.predictor import Predictor
+    from diffusionmtl.inference.tiles import Tiling
     from diffusionmtl.tasks import Boundary, Depth, Saliency, SemanticSegmentation, SurfaceNormals, Task
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _HOME = {
     "SurfaceNormals": "diffusionmtl.tasks",
     "Task": "diffusionmtl.tasks",
     "TaskPrediction": "diffusionmtl.inference.prediction",
+    "Tiling": "diffusionmtl.inference.tiles",
     "UserError": "diffusionmtl.errors",
     "create": "diffusionmtl.api",
     "load": "diffusionmtl.inference.load",
@@ -42,6 +44,7 @@ __all__ = [
     "SurfaceNormals",
     "Task",
     "TaskPrediction",
+    "Tiling",
     "UserError",
     "create",
     "load",

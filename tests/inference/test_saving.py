@@ -14,7 +14,7 @@ from diffusionmtl.inference.bands import Band, Estimates
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.inference.saving import Saver
 from diffusionmtl.inference.streams import NpyStream, PngStream
-from tests.toy import TASKS
+from tests.toy import TASKS, ToyDataset
 
 
 def answer(height: int, width: int) -> Prediction:
@@ -127,6 +127,9 @@ def test_predictions_show_themselves_in_a_notebook():
     page = prediction._repr_html_()
     assert page.count("<img") == 1 + 2 * len(TASKS)
     assert "depth (m)" in page and "data:image/png;base64," in page
+    page = ToyDataset(3, annotated={0: ("depth",)})._repr_html_()
+    assert page.count("<img") == 2 + 1 + len(TASKS) and "3 images" in page and "<td>2</td>" in page
+    assert "rgb(" in TASKS[0]._repr_html_() and "chair" in TASKS[0]._repr_html_()
     assert repr(prediction) == "Prediction(9x12: semseg, depth, normals, saliency, edge)"
     assert repr(prediction["depth"]) == "TaskPrediction(depth: depth, 9x12, in m, uncertainty in m)"
     arrays = prediction.to_numpy()

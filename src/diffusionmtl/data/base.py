@@ -8,6 +8,7 @@ from typing import NamedTuple
 from jaxtyping import UInt8
 from torch import Tensor
 
+from diffusionmtl.data.page import dataset_html
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Task
@@ -53,6 +54,9 @@ class DenseDataset(ABC):
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def _repr_html_(self) -> str:
+        return dataset_html(self)
 
     @abstractmethod
     def annotated(self, index: int) -> frozenset[str]:

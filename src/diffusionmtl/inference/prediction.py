@@ -1,10 +1,7 @@
 """What a user gets back: per task a value in its unit, how sure it is, and a picture."""
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +9,10 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from diffusionmtl import colour, files
+from diffusionmtl import colour, files, notebook
 from diffusionmtl.tasks import Task
 
 PICTURES, UNCERTAINTY = "pictures", "uncertainty"
-# Pictures in a notebook are shrunk to this width.
-_INLINE = 280
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,7 +61,7 @@ class TaskPrediction:
         return f"TaskPrediction({self.task.name}: {self.task.kind}, {height}x{width}, in {self.task.unit}{spread})"
 
     def _repr_png_(self) -> bytes:
-        return _png(self.draw())
+        return notebook.png(self.draw())
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,13 +114,16 @@ class Prediction(Mapping[str, TaskPrediction]):
         return f"Prediction({height}x{width}: {', '.join(self)})"
 
     def _repr_png_(self) -> bytes:
-        return _png(self.draw())
+        return notebook.png(self.draw())
 
     def _repr_html_(self) -> str:
         image = Image.fromarray(np.ascontiguousarray(np.moveaxis(self.image.cpu().numpy(), 0, -1)))
-        shown = [("image", image, None)]
-        shown += [(f"{name} ({task.task.unit})", task.draw(), task.draw_uncertainty()) for name, task in self.items()]
-        return f"<div>{''.join(_figure(*one) for one in shown)}</div>"
+        shown = [notebook.figure("image", image)]
+        for name, task in self.items():
+            spread = task.draw_uncertainty()
+            pictures = [task.draw()] if spread is None else [task.draw(), spread]
+            shown.append(notebook.figure(f"{name} ({task.task.unit})", *pictures))
+        return f"<div>{''.join(shown)}</div>"
 
 
 def draw_spread(spread: Float[Tensor, "h w"], limit: float | None = None) -> Image.Image:
@@ -146,25 +144,3 @@ def sheet(image: UInt8[np.ndarray, "h w 3"], pairs: Sequence[tuple[Image.Image, 
             if picture is not None:
                 whole.paste(picture, (column * width, row * height))
     return whole
-
-
-def _png(picture: Image.Image) -> bytes:
-    stream = BytesIO()
-    picture.save(stream, format="PNG")
-    return stream.getvalue()
-
-
-def _figure(caption: str, *pictures: Image.Image | None) -> str:
-    shown = "".join(
-        f'<img alt="{escape(caption)}" src="data:image/png;base64,{b64encode(_png(_small(picture))).decode()}"><br>'
-        for picture in pictures
-        if picture is not None
-    )
-    style = "display:inline-block;margin:4px;vertical-align:top;text-align:center"
-    return f'<figure style="{style}">{shown}<figcaption>{escape(caption)}</figcaption></figure>'
-
-
-def _small(picture: Image.Image) -> Image.Image:
-    width, height = picture.size
-    scale = min(1.0, _INLINE / width)
-    return picture.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.NEAREST)

@@ -19,7 +19,7 @@ import torchmetrics
 from jaxtyping import Bool, Float, Float64, Shaped, UInt8
 from torch import Tensor, nn
 
-from diffusionmtl import colour
+from diffusionmtl import colour, notebook
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks.values import fitting
@@ -200,6 +200,10 @@ class Task(ABC):
     def limits(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> tuple[float, float] | None:
         """The range to draw `value` in, so that two pictures can share it; None where the kind needs none."""
         return None
+
+    def _repr_html_(self) -> str:
+        row = [notebook.escape(self.name), self.kind, self.unit, notebook.swatches(self.legend())]
+        return notebook.table(["task", "kind", "unit", "colours"], [row])
 
     def legend(self) -> list[tuple[str, tuple[int, int, int]]]:
         """Names and colours of what `draw` shows; empty where a legend would say nothing."""
