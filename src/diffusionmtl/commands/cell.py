@@ -238,7 +238,7 @@ def _single_task_runs(cell: Cell, dataset: DenseDataset) -> dict[Path, Settings]
     steps = training_steps(cell.settings, partition)
     runs = {}
     for task in dataset.tasks:
-        own = Partition({n: seen & {task.name} for n, seen in partition.visible.items()}, f"{partition.source}")
+        own = partition.of_tasks([task.name])
         path = cell.folder / f"{task.name}.partition.txt"
         own.save(path)
         single = changed(cell.settings, tasks=(task.name,), labels=str(path))

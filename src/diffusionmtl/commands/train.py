@@ -1,6 +1,7 @@
 """`diffusionmtl train`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -10,11 +11,12 @@ from diffusionmtl.commands.output import check_claimable, claim_folder, progress
 from diffusionmtl.config import REPRODUCED, Settings, read_yaml
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.checks import check_samples, check_tasks_labelled
-from diffusionmtl.data.partition import Partition, make_partition
+from diffusionmtl.data.partition import DRAWN, Partition, make_partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.load import weights_file
 from diffusionmtl.models.pretrained import load_weights, read_network
+from diffusionmtl.report.comparison import SINGLE_TASK
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
 from diffusionmtl.training.run import check_machine, fit
@@ -75,7 +77,15 @@ def train(
 
 
 def _partition(settings: Settings, dataset: DenseDataset) -> Partition:
-    return make_partition(settings.data.labels, dataset, settings.data.label_seed)
+    """What `--labels` asks for.
+
+    A single task is drawn among all tasks, so that its network sees no more labels of it than one for all tasks does.
+    """
+    labels, seed = settings.data.labels, settings.data.label_seed
+    if settings.network.method != SINGLE_TASK or labels not in DRAWN or not settings.data.tasks:
+        return make_partition(labels, dataset, seed)
+    whole = build_dataset(replace(settings.data, tasks=()), "train")
+    return make_partition(labels, whole, seed).of_tasks(settings.data.tasks)
 
 
 def partition_summary(partition: Partition, dataset: DenseDataset) -> str:

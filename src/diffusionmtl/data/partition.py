@@ -51,6 +51,11 @@ class Partition:
         """The same for some of the images, in the order of `names`."""
         return Partition({name: self.visible[name] for name in names}, self.source)
 
+    def of_tasks(self, tasks: Iterable[str]) -> "Partition":
+        """The same for some of the tasks; images that show none of them stay, without a label."""
+        chosen = frozenset(tasks)
+        return Partition({name: seen & chosen for name, seen in self.visible.items()}, self.source)
+
     def save(self, path: Path) -> None:
         """Write it as text: comments, then per line an image and its visible tasks, separated by tabs.
 
