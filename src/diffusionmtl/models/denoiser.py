@@ -6,7 +6,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from diffusionmtl.models.blocks import CrossBlock, RefinementHead, SelfBlock, TimeEmbedding, resize, to_map, to_tokens
+from diffusionmtl.models.blocks import (
+    CorrectionBlock,
+    CrossBlock,
+    RefinementHead,
+    SelfBlock,
+    TimeEmbedding,
+    resize,
+    to_map,
+    to_tokens,
+)
+
+CORRECTION_BLOCKS = 2
 
 
 class Denoiser(nn.Module):
@@ -18,7 +29,8 @@ class Denoiser(nn.Module):
 
     Two forms of the estimate. As published, the head's output IS the estimate. As a correction, it is the noisy signal
     plus a projection of the head's output that starts at zero, so that training starts from the initial prediction
-    instead of from noise (in the spirit of the preconditioning of Karras et al. 2022).
+    instead of from noise (in the spirit of the preconditioning of Karras et al. 2022). Its heads are
+    normalised residual blocks, since the published ones hardly move at small scale.
     """
 
     def __init__(
@@ -44,11 +56,16 @@ class Denoiser(nn.Module):
         self.time = TimeEmbedding(width)
         kind = CrossBlock if conditioned else SelfBlock
         self.blocks = nn.ModuleList(kind(width, attention_heads, mlp_ratio) for _ in range(blocks))
-        self.heads = nn.ModuleDict({task: RefinementHead(width, hidden) for task in signal_channels})
+        self.heads = nn.ModuleDict({task: self._head(width, hidden) for task in signal_channels})
         self.out = nn.ModuleDict({task: self._projection(width, count) for task, count in signal_channels.items()})
         for layer in [*self.blocks.modules(), *self.time.modules()]:
             if isinstance(layer, nn.Linear):
                 _initialise(layer, keep_weight=layer in (self.time.fc1, self.time.fc2))
+
+    def _head(self, width: int, hidden: int) -> nn.Module:
+        if not self.correction:
+            return RefinementHead(width, hidden)
+        return nn.Sequential(*(CorrectionBlock(width, hidden) for _ in range(CORRECTION_BLOCKS)))
 
     def _projection(self, width: int, channels: int) -> nn.Module:
         if not self.correction:
