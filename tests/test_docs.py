@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jsonargparse import ArgumentParser
 from PIL import Image
 
+from diffusionmtl.arguments import Parser
 from diffusionmtl.cli import COMMANDS, main
 from diffusionmtl.commands.train import train
 from diffusionmtl.config import Settings, changed
@@ -145,7 +145,7 @@ def test_pages_show_commands():
 def test_options_in_the_text_exist(page):
     known = set(OTHER_PROGRAMS)
     for add_arguments, *_ in COMMANDS.values():
-        parser = ArgumentParser(exit_on_error=False)
+        parser = Parser(exit_on_error=False)
         add_arguments(parser)
         known |= {option for action in parser._actions for option in action.option_strings} | {"--config"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", prose(page)))
