@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diffusionmtl.build import build_network
@@ -30,6 +30,7 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 
 @given(st.integers(1, 400), st.integers(1, 130), st.floats(0, 0.5), st.sampled_from([16, 32]))
+@example(50, 20, 0.5, 32)  # a tile of one step of the grid
 @settings(deadline=None, max_examples=60)
 def test_tiles_cover_an_image_and_share_every_cell(length, tile, share, multiple):
     overlap, stride = int(tile * share), 8

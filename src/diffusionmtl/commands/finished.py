@@ -79,7 +79,8 @@ class Finished:
         write_bytes_atomically(self._path(name), json.dumps(record, ensure_ascii=False, indent=1).encode())
 
     def _path(self, name: str) -> Path:
-        return self._out / FOLDER / f"{name}.json"
+        # Names that some disk takes for each other share a record, and so get different numbers on every disk.
+        return self._out / FOLDER / f"{as_on_any_disk(name)}.json"
 
     def _read(self, name: str) -> dict:
         try:

@@ -77,8 +77,9 @@ class Saver:
             spread = None if found.spread is None else found.spread[0].float()
             if spread is not None:
                 self._spread(name).add(spread.numpy())
-                spread = spread[rows, :: self._step]
-            self._shown[name].append((value[:, rows, :: self._step], spread))
+                spread = spread[rows, :: self._step].clone()
+            # Copies: a view would keep the whole band.
+            self._shown[name].append((value[:, rows, :: self._step].clone(), spread))
 
     def finish(self) -> list[Path]:
         """Everything under its name; returns the files."""

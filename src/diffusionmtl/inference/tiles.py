@@ -27,7 +27,8 @@ class Tiling:
     """How large images are seen piece by piece, at their own resolution.
 
     Attributes:
-        tile: H, W of a tile in pixels, rounded up to the network's grid; best the size of training crops.
+        tile: H, W of a tile in pixels, enlarged to the network's grid and to room for the overlap; best the size of
+            training crops.
         overlap: pixels that neighbours share at least.
 
     Raises:
@@ -91,7 +92,9 @@ class Plan:
 
 def spans(length: int, tile: int, overlap: int, multiple: int) -> tuple[Span, ...]:
     """Intervals that cover `length`, rounded up to a multiple of `multiple`, and overlap by `overlap` or more."""
-    whole, tile = (-(-n // multiple) * multiple for n in (length, tile))
+    # Neighbours are at least one step of the grid apart, so a tile of one step could not overlap.
+    needed = max(tile, overlap + multiple) if overlap else tile
+    whole, tile = (-(-n // multiple) * multiple for n in (length, needed))
     if tile >= whole:
         return ((0, whole),)
     step = max(multiple, (tile - overlap) // multiple * multiple)
