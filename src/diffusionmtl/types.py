@@ -33,7 +33,7 @@ class TaskLabels:
     """The labels of one task for just the samples of a batch that have one.
 
     Attributes:
-        rows: which samples of the batch, ascending; n may be 0.
+        rows: which samples of the batch, ascending; n may be 0. Always on the CPU, where whoever loops over them is.
     """
 
     value: Shaped[Tensor, "n c h w"]
@@ -45,8 +45,9 @@ class TaskLabels:
         return TaskLabels(self.value.pin_memory(), self.valid.pin_memory(), self.rows.pin_memory())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "TaskLabels":
-        """The same on another device."""
-        return TaskLabels(*(x.to(device, non_blocking=non_blocking) for x in (self.value, self.valid, self.rows)))
+        """The same with its maps on another device."""
+        value, valid = (x.to(device, non_blocking=non_blocking) for x in (self.value, self.valid))
+        return TaskLabels(value, valid, self.rows)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Batch:
     Attributes:
         image: RGB in [0, 255].
         labels: per task of the whole task set, in its order, present even when no sample of the batch has a label.
-        pairs_per_image: number of labelled tasks of each image, |T_n| of the objective.
+        pairs_per_image: number of labelled tasks of each image, |T_n| of the objective; always on the CPU.
         indices: positions in the data set, on the CPU: they seed the noise.
     """
 
@@ -73,13 +74,13 @@ class Batch:
         return Batch(self.names, self.indices, self.image.pin_memory(), labels, pairs)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        """The same with its tensors on another device."""
+        """The same with its images and labels on another device."""
         return Batch(
             names=self.names,
             indices=self.indices,
             image=self.image.to(device, non_blocking=non_blocking),
             labels={task: labels.to(device, non_blocking) for task, labels in self.labels.items()},
-            pairs_per_image=self.pairs_per_image.to(device, non_blocking=non_blocking),
+            pairs_per_image=self.pairs_per_image,
         )
 
 
@@ -125,7 +126,7 @@ class NetworkOutput:
         final: per task [n C_t h w], the prediction that counts, for the rows that were asked for.
         initial: per task [n C_t h w], the prediction before refinement for the same rows; empty for a network
             without refinement.
-        rows: per task, which images of the batch the n rows are.
+        rows: per task, which images of the batch the n rows are; on the CPU.
         shared: the fused feature of every image, that the decoders of all tasks read.
     """
 

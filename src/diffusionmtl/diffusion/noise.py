@@ -18,7 +18,7 @@ class NoiseSource(Protocol):
     def __call__(
         self, task: str, step: int, rows: Int[Tensor, "n"], like: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n c h w"]:
-        """Noise of the shape of `like`; `step` S is the draw that starts the diffusion."""
+        """Noise of the shape of `like`; `rows` are on the CPU, and `step` S is the draw that starts the diffusion."""
         ...
 
 

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusionmtl.transfer import sent
+
 GROUPS = 8
 
 
@@ -131,7 +133,8 @@ class TimeEmbedding(nn.Module):
     def forward(self, step: int) -> Float[Tensor, "d"]:
         """The embedding of an integer step."""
         waves = sinusoids(step, self.dimension, self.max_period)
-        return self.fc2(F.silu(self.fc1(waves.to(self.fc1.weight))))
+        weight = self.fc1.weight
+        return self.fc2(F.silu(self.fc1(sent(waves.to(weight.dtype), weight.device))))
 
 
 def sinusoids(step: int, dimension: int, max_period: float) -> Float[Tensor, "d"]:

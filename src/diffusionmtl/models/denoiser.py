@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffusionmtl.models import recompute
 from diffusionmtl.models.blocks import (
     CorrectionBlock,
     CrossBlock,
@@ -31,6 +32,9 @@ class Denoiser(nn.Module):
     plus a projection of the head's output that starts at zero, so that training starts from the initial prediction
     instead of from noise (in the spirit of the preconditioning of Karras et al. 2022). Its heads are
     normalised residual blocks, since the published ones hardly move at small scale.
+
+    Attributes:
+        recompute: keep no maps of the blocks and heads for the backward pass, compute them again.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Denoiser(nn.Module):
         mlp_ratio: int = 4,
     ) -> None:
         super().__init__()
+        self.recompute = False
         self.conditioned = conditioned
         self.correction = correction
         self.token_stride = token_stride
@@ -78,28 +83,27 @@ class Denoiser(nn.Module):
     def forward(
         self,
         signals: Mapping[str, Tensor],
-        rows: Mapping[str, Int[Tensor, "n"]],
-        condition: Float[Tensor, "b m d"],
+        condition: Float[Tensor, "p m d"] | None,
         step: int,
     ) -> dict[str, Tensor]:
         """Clean estimates, shaped like the signals.
 
         Args:
             signals: per task, noisy signals [n_t c h w].
-            rows: per task, which image of the batch each of the n_t signals belongs to.
-            condition: condition tokens of every image, from `condition_tokens`.
+            condition: per signal, the tokens of its image, from `condition_tokens`; None without condition.
             step: the diffusion step that the signals are at.
         """
         counts = [len(signals[task]) for task in signals]
         embedded = torch.cat([self.embed[task](x) for task, x in signals.items()]) + self.time(step)[:, None, None]
         grid = self._token_grid(embedded)
         context = to_tokens(resize(embedded, grid))
-        query = condition[torch.cat([rows[task] for task in signals])] if self.conditioned else context
+        query = context if condition is None else condition
         for block in self.blocks:
-            query, context = block(query, context)
+            query, context = recompute.run(block, query, context, again=self.recompute)
         gathered = resize(to_map(query, grid), (embedded.shape[-2], embedded.shape[-1])) + embedded
         estimates = {
-            task: self.out[task](self.heads[task](x)) for task, x in zip(signals, gathered.split(counts), strict=True)
+            task: self.out[task](recompute.run(self.heads[task], x, again=self.recompute))
+            for task, x in zip(signals, gathered.split(counts), strict=True)
         }
         if self.correction:
             return {task: signals[task] + change for task, change in estimates.items()}

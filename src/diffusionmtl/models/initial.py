@@ -1,13 +1,14 @@
 """The initial network: backbone, fusion and one small decoder and head per task."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusionmtl.models import recompute
 from diffusionmtl.models.backbone import Backbone
 from diffusionmtl.models.blocks import Fusion, ResidualBlock
 from diffusionmtl.types import Canvas, InitialOutput
@@ -19,6 +20,7 @@ class InitialNetwork(nn.Module):
     Attributes:
         grid_stride: pixels per cell of that grid.
         multiple: sides of the padded picture are multiples of this.
+        recompute: keep no maps of the decoders for the backward pass, compute them again.
     """
 
     mean: Tensor
@@ -34,6 +36,7 @@ class InitialNetwork(nn.Module):
         multiple: int = 32,
     ) -> None:
         super().__init__()
+        self.recompute = False
         self.grid_stride = grid_stride
         self.multiple = math.lcm(multiple, *backbone.strides)
         self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None])
@@ -45,13 +48,34 @@ class InitialNetwork(nn.Module):
         )
         self.heads = nn.ModuleDict({task: nn.Conv2d(width, count, 1) for task, count in channels.items()})
 
-    def forward(self, image: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"]) -> InitialOutput:
-        """`image`: RGB, uint8 in [0, 255] or float in [0, 1], of any size."""
+    def forward(
+        self,
+        image: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"],
+        taught: Collection[str] | None = None,
+    ) -> InitialOutput:
+        """Everything about every task.
+
+        Args:
+            image: RGB, uint8 in [0, 255] or float in [0, 1], of any size.
+            taught: the tasks that are learnt from this batch; all if None. The others are computed all the same, since
+                all contribute to the condition, but no gradient will reach them.
+        """
         picture, canvas = self.prepare(image)
         fused = self.fuse(picture)
-        features = {task: decoder(fused) for task, decoder in self.decoders.items()}
-        predictions = {task: head(features[task]) for task, head in self.heads.items()}
+        features, predictions = {}, {}
+        for task in self.decoders:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (taught is None or task in taught)):
+                features[task] = self._decoded(task, fused)
+                predictions[task] = self.heads[task](features[task])
         return InitialOutput(features, predictions, canvas, shared=fused)
+
+    def _decoded(self, task: str, fused: Tensor) -> Tensor:
+        decoder = self.decoders[task]
+        if not self.recompute:
+            return decoder(fused)
+        for block in decoder:
+            fused = recompute.run(block, fused, again=True)
+        return fused
 
     def prepare(
         self, image: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"]

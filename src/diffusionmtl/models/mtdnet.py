@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from diffusionmtl.diffusion import NoiseSource, Schedule, ddpm, q_sample, repeated
 from diffusionmtl.diffusion.samplers import Watch
 from diffusionmtl.models.denoiser import Denoiser
+from diffusionmtl.transfer import picked
 from diffusionmtl.types import InitialOutput
 
 
@@ -95,7 +96,7 @@ class Refiner(nn.Module):
     def forward(
         self,
         initial: InitialOutput,
-        rows: Mapping[str, Int[Tensor, "n"]],
+        rows: Mapping[str, Int[Tensor, "n"]] | None,
         noise: NoiseSource,
         watch: Watch | None = None,
     ) -> dict[str, Tensor]:
@@ -103,21 +104,22 @@ class Refiner(nn.Module):
 
         Args:
             initial: of the whole batch; all its tasks contribute to the condition.
-            rows: per task to refine, which images of the batch.
+            rows: per task to refine, which images of the batch, on the CPU; every task of every image if None.
             noise: source of every draw.
             watch: called with (step, noisy signals, clean estimates) after each denoising step.
         """
-        if not rows:
+        if rows is not None and not rows:
             return {}
         whole = self.signal.start(initial)
-        clean = {task: whole[task][at] for task, at in rows.items()}
-        condition = self.denoiser.condition_tokens(self.condition(initial))
+        clean = whole if rows is None else {task: picked(whole[task], at) for task, at in rows.items()}
+        at = rows or {task: torch.arange(len(x), device="cpu") for task, x in clean.items()}
+        condition = self._tokens(initial, rows)
 
         def estimate(signals: Mapping[str, Tensor], step: int) -> Mapping[str, Tensor]:
-            return self.denoiser(signals, rows, condition, step)
+            return self.denoiser(signals, condition, step)
 
         def draw(task: str, step: int, like: Tensor) -> Tensor:
-            return noise(task, step, rows[task], like)
+            return noise(task, step, at[task], like)
 
         if self.noisy:
             steps = self.schedule.steps
@@ -126,3 +128,14 @@ class Refiner(nn.Module):
         else:
             refined = repeated(self.schedule, clean, estimate, watch)
         return {task: self.signal.read(task, x) for task, x in refined.items()}
+
+    def _tokens(
+        self, initial: InitialOutput, rows: Mapping[str, Int[Tensor, "n"]] | None
+    ) -> Float[Tensor, "p m d"] | None:
+        """The condition of each pair's image, gathered once for all steps."""
+        if not self.denoiser.conditioned:
+            return None
+        tokens = self.denoiser.condition_tokens(self.condition(initial))
+        if rows is None:
+            return tokens.repeat(len(initial.predictions), 1, 1)
+        return picked(tokens, torch.cat([*rows.values()]))

@@ -10,7 +10,9 @@ from diffusionmtl.diffusion import NoiseSource
 from diffusionmtl.diffusion.samplers import Watch
 from diffusionmtl.models.initial import InitialNetwork
 from diffusionmtl.models.mtdnet import Refiner
+from diffusionmtl.models.untaught import parameters_of, teaching_nothing
 from diffusionmtl.tasks import Task
+from diffusionmtl.transfer import picked
 from diffusionmtl.types import InitialOutput, NetworkOutput
 
 
@@ -30,6 +32,12 @@ class Network(nn.Module):
         self.initial = initial
         self.refiner = refiner
 
+    def recompute(self, again: bool) -> None:
+        """Whether training computes maps again instead of keeping them: less memory, a quarter more arithmetic."""
+        self.initial.recompute = again
+        if self.refiner is not None:
+            self.refiner.denoiser.recompute = again
+
     def forward(
         self,
         image: UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"],
@@ -42,11 +50,13 @@ class Network(nn.Module):
         Args:
             image: RGB, uint8 in [0, 255] or float in [0, 1]; any size.
             noise: source of every draw.
-            rows: per task, the images to predict it for; every task for every image if None. In training these are the
-                labelled pairs. A task that is not a key is not denoised and its own parameters get no gradient.
+            rows: per task, the images to predict it for, on the CPU; every task for every image if None. In training
+                these are the labelled pairs. A task that is not a key is not denoised and its own parameters get no
+                gradient; one with no image gives an empty prediction and its parameters a gradient of zero.
             watch: sees every denoising step.
         """
-        return self.finish(self.initial(image), noise, rows, watch)
+        taught = None if rows is None else [task for task, at in rows.items() if len(at)]
+        return self.finish(self.initial(image, taught), noise, rows, watch)
 
     def finish(
         self,
@@ -57,10 +67,18 @@ class Network(nn.Module):
     ) -> NetworkOutput:
         """What `forward` does once the initial network has run: several draws of noise need that only once."""
         if rows is None:
-            some = next(iter(initial.predictions.values()))
-            rows = {task.name: torch.arange(len(some), device=some.device) for task in self.tasks}
-        asked = {task: initial.predictions[task][at] for task, at in rows.items()}
-        if self.refiner is None:
-            return NetworkOutput(asked, {}, rows, initial.canvas, initial.shared)
-        final = self.refiner(initial, rows, noise, watch)
-        return NetworkOutput(final, asked, rows, initial.canvas, initial.shared)
+            asked = dict(initial.predictions)
+            final = asked if self.refiner is None else self.refiner(initial, None, noise, watch)
+            rows = {task: torch.arange(len(raw), device="cpu") for task, raw in asked.items()}
+        else:
+            asked = {task: picked(initial.predictions[task], at) for task, at in rows.items()}
+            some = {task: at for task, at in rows.items() if len(at)}
+            refined = {} if self.refiner is None else self.refiner(initial, some, noise, watch)
+            empty = {task: self._empty(task, asked[task], not some) for task in rows if task not in some}
+            final = {task: empty[task] if task in empty else refined.get(task, asked[task]) for task in rows}
+        before = {} if self.refiner is None else asked
+        return NetworkOutput(final, before, rows, initial.canvas, initial.shared)
+
+    def _empty(self, task: str, asked: Tensor, alone: bool) -> Tensor:
+        """The final prediction of a task for no image; `alone`: nothing else teaches what the tasks share either."""
+        return teaching_nothing(asked, self.parameters() if alone else parameters_of(self, task))

@@ -17,6 +17,7 @@ from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.losses import mean_over_valid
 from diffusionmtl.models.blocks import resize
 from diffusionmtl.tasks import Task
+from diffusionmtl.transfer import picked, sent
 from diffusionmtl.types import Canvas, TaskLabels
 
 FINER = 2
@@ -25,7 +26,10 @@ FINER = 2
 
 @dataclass(frozen=True)
 class Pairs:
-    """P ordered pairs of tasks, each of one image: the prediction of `source` meets the label of `target`."""
+    """P ordered pairs of tasks, each of one image: the prediction of `source` meets the label of `target`.
+
+    They follow from which labels there are, and are kept on the CPU: nobody waits for a device to say how many.
+    """
 
     image: Int[Tensor, "p"]
     source: Int[Tensor, "p"]
@@ -118,7 +122,7 @@ class JointLabels:
     Attributes:
         maps: per task, the joint form of its labels; 0 where not valid.
         valid: per task, where they are.
-        position: of the label of (image, task) among all labels, task after task; -1 where there is none.
+        position: of the label of (image, task) among all labels, task after task; -1 where there is none. On the CPU.
     """
 
     maps: Mapping[str, Float[Tensor, "_ _ H W"]]
@@ -134,7 +138,7 @@ def joint_labels(
     Each gets there by its own kind's rules. What lies under an invalid pixel is cleared first.
     """
     maps, valid, start = {}, {}, 0
-    position = torch.full((images, len(tasks)), -1, device=labels[tasks[0].name].rows.device)
+    position = torch.full((images, len(tasks)), -1)
     for number, task in enumerate(tasks):
         given = labels[task.name]
         value = torch.where(given.valid[:, None], given.value, given.value.new_zeros(()))
@@ -142,7 +146,7 @@ def joint_labels(
         here = _to_grid(given.valid[:, None].as_subclass(ValidMap), canvas, grid)[:, 0]
         maps[task.name] = torch.where(here[:, None], task.joint_label(label, here), 0.0)
         valid[task.name] = here
-        position[given.rows, number] = torch.arange(start, start + len(here), device=position.device)
+        position[given.rows, number] = torch.arange(start, start + len(here))
         start += len(here)
     return JointLabels(maps, valid, position)
 
@@ -184,13 +188,13 @@ def consistency(
         nothing = torch.stack([p.flatten()[:1].sum() for p in space.parameters() if p.numel()]).sum() * 0
         return Consistency(pairs, nothing.expand(1)[:0], nothing.expand(1)[:0])
     at = labels.position[pairs.image, pairs.target]
-    valid = torch.cat([labels.valid[task.name] for task in tasks])[at]
+    valid = picked(torch.cat([labels.valid[task.name] for task in tasks]), at)
     of_predictions, of_labels = _through_inputs(space, tasks, predictions, labels, pairs, valid, generator)
-    column = pairs.column(len(tasks))
-    mapped = space(torch.cat([of_predictions, of_labels[at]]), column.repeat(2))
+    column = sent(pairs.column(len(tasks)).repeat(2), feature.device)
+    mapped = space(torch.cat([of_predictions, picked(of_labels, at)]), column)
     predicted, known = mapped.chunk(2)
     seen = F.max_pool2d(valid.float(), FINER) > 0
-    anchor = feature.detach()[pairs.image]
+    anchor = picked(feature.detach(), pairs.image)
     to_feature = distance(predicted, anchor, seen) + distance(known, anchor, seen)
     return Consistency(pairs, distance(predicted, known, seen), to_feature)
 
@@ -214,10 +218,10 @@ def _through_inputs(
     grid = (valid.shape[-2], valid.shape[-1])
     for number, task in enumerate(tasks):
         mine, known = (pairs.source == number).nonzero()[:, 0], labels.maps[task.name]
-        raw, here = resize(predictions[task.name], grid)[pairs.image[mine]], valid[mine]
+        raw, here = picked(resize(predictions[task.name], grid), pairs.image[mine]), picked(valid, mine)
         joint = torch.where(here[:, None], task.joint(raw, here, generator), 0.0)
         inner = space.inputs[task.name](torch.cat([joint, known]))
         of_pairs.append(inner[: len(mine)])
         of_labels.append(inner[len(mine) :])
         order.append(mine)
-    return torch.cat(of_pairs)[torch.cat(order).argsort()], torch.cat(of_labels)
+    return picked(torch.cat(of_pairs), torch.cat(order).argsort()), torch.cat(of_labels)

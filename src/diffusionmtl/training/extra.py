@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffusionmtl.diffusion import SeededNoise
 from diffusionmtl.models.network import Network
+from diffusionmtl.transfer import picked
 from diffusionmtl.types import Batch, NetworkOutput
 
 
@@ -93,13 +94,13 @@ def forward(network: Network, batch: Batch, view: Batch | None, seed: int) -> tu
         everything = network(batch.image, SeededNoise(seed, batch.indices))
         return _picked(everything, rows, rows), everything
     count, more = len(batch.image), len(view.image)
-    appended = torch.arange(count, count + more, device=batch.image.device)
+    appended = torch.arange(count, count + more)
     # The same image in another view gets noise of its own.
     noise = SeededNoise(seed, (*batch.indices, *(-1 - index for index in view.indices)))
     asked = {task: torch.cat([at, appended]) for task, at in rows.items()}
     both = network(torch.cat([batch.image, view.image]), noise, asked)
-    first = {task: torch.arange(len(at), device=at.device) for task, at in rows.items()}
-    last = {task: torch.arange(len(at), len(at) + more, device=at.device) for task, at in rows.items()}
+    first = {task: torch.arange(len(at)) for task, at in rows.items()}
+    last = {task: torch.arange(len(at), len(at) + more) for task, at in rows.items()}
     labelled = _picked(both, first, rows, slice(None, count))
     return labelled, _picked(both, last, {task: appended - count for task in rows}, slice(count, None))
 
@@ -113,8 +114,8 @@ def _picked(
     """The rows `at` of an output, which are `rows` of `images`."""
     return replace(
         output,
-        final={task: raw[at[task]] for task, raw in output.final.items()},
-        initial={task: raw[at[task]] for task, raw in output.initial.items()},
+        final={task: picked(raw, at[task]) for task, raw in output.final.items()},
+        initial={task: picked(raw, at[task]) for task, raw in output.initial.items()},
         rows=dict(rows),
         shared=None if output.shared is None else output.shared[images],
     )

@@ -39,6 +39,7 @@ class TrainingModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
+        network.recompute(settings.checkpoint_activations)
         self.extra = extra
         self.tasks = tuple(tasks)
         self.settings = settings

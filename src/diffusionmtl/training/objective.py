@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffusionmtl.tasks import Task
+from diffusionmtl.transfer import sent
 from diffusionmtl.types import Batch, NetworkOutput
 
 PUBLISHED_INITIAL_WEIGHT = 0.5
@@ -57,7 +58,7 @@ def objective(
 
     Every l_t is averaged over that image's own valid pixels. A batch without any label gives 0, connected to the graph.
     """
-    share = len(tasks) / (batch.pairs_per_image.clamp(min=1) * len(batch.image))
+    share = len(tasks) / (batch.pairs_per_image.clamp(min=1).double() * len(batch.image))
     final: dict[str, Tensor] = {}
     initial: dict[str, Tensor] = {}
     terms: list[Tensor] = []
@@ -65,16 +66,21 @@ def objective(
         if task.name not in output.final:
             continue
         labels = batch.labels[task.name]
-        weight = task.weight * share[labels.rows]
 
         def loss(raw: Tensor, task: Task = task) -> Tensor:
             full = output.canvas.to_image(raw)
             return task.loss(full, batch.labels[task.name].value, batch.labels[task.name].valid)
 
         final[task.name] = loss(output.final[task.name])
+        weight = _like(task.weight * share[labels.rows], final[task.name])
         terms.append((weight * final[task.name]).sum())
         if task.name in output.initial:
             initial[task.name] = loss(output.initial[task.name])
             terms.append((initial_weight * weight * initial[task.name]).sum())
     total = torch.stack(terms).sum() if terms else torch.zeros((), device=batch.image.device, requires_grad=True)
     return Objective(total=total, final=final, initial=initial)
+
+
+def _like(weight: Float[Tensor, "n"], losses: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """On the device of the losses, as exact as they are but never coarser than float32."""
+    return sent(weight.to(torch.promote_types(losses.dtype, torch.float32)), losses.device)

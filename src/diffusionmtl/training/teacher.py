@@ -15,6 +15,7 @@ from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task
 from diffusionmtl.training.disturb import disturbed
 from diffusionmtl.training.extra import Extra, ParameterGroup, Seen
+from diffusionmtl.transfer import sent
 from diffusionmtl.types import Batch
 
 DECAY = 0.99
@@ -110,7 +111,7 @@ def self_training(
 
 
 def _unlabelled(tasks: Sequence[Task], batch: Batch) -> Bool[Tensor, "b k"]:
-    absent = torch.ones(len(batch.image), len(tasks), dtype=torch.bool, device=batch.image.device)
+    absent = torch.ones(len(batch.image), len(tasks), dtype=torch.bool)
     for column, task in enumerate(tasks):
         absent[batch.labels[task.name].rows, column] = False
-    return absent
+    return sent(absent, batch.image.device)
