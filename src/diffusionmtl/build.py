@@ -1,5 +1,6 @@
 """From settings to objects: the one place where sizes are decided and parts are put together."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,6 +90,25 @@ def _check_task_set(tasks: Sequence[Task]) -> None:
             raise UserError(f"task name '{task.name}': {fault}")
         if any(task.name == other.name for other in tasks[:number]):
             raise UserError(f"task name '{task.name}' stands twice; give each task a name of its own")
+
+
+def check_batch(network: Network, settings: Settings) -> None:
+    """See that batch normalisation has something to normalise by.
+
+    Raises:
+        UserError: one image whose deepest map is a single cell.
+    """
+    initial = network.initial
+    sides = (
+        -(-side // initial.multiple) * initial.multiple // max(initial.backbone.strides) for side in settings.data.size
+    )
+    normalised = any(isinstance(layer, nn.BatchNorm2d) for layer in initial.backbone.modules())
+    if settings.train.batch * math.prod(sides) == 1 and normalised:
+        height, width = settings.data.size
+        raise UserError(
+            f"--batch 1 at --size {height} {width}: the backbone's last map is one cell, and one number cannot be "
+            "normalised by its batch; take more images or larger ones"
+        )
 
 
 def with_weights(tasks: Sequence[Task], weights: dict[str, float]) -> tuple[Task, ...]:

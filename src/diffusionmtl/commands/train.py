@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from diffusionmtl.build import build_dataset, build_network, build_training_data, describe_run, restore_run
+from diffusionmtl.build import build_dataset, build_network, build_training_data, check_batch, describe_run, restore_run
 from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
 from diffusionmtl.config import REPRODUCED, Settings, read_yaml
 from diffusionmtl.data.base import DenseDataset
@@ -58,6 +58,7 @@ def train(
     check_tasks_labelled(dataset)
     partition = Partition.load(run.partition, dataset) if resume else _partition(settings, dataset)
     network = build_network(dataset.tasks, settings.network, settings.train.seed)
+    check_batch(network, settings)
     if start is not None:
         load_weights(network, start, str(start_from))
     data = build_training_data(settings, dataset, partition)
