@@ -117,7 +117,7 @@ class Predictor:
         """Raw outputs [draws c h w] of one tile; what it reaches beyond the image is padded by the network."""
         top, left, bottom, right = box
         initial = self.network.initial(image[None, :, top:bottom, left:right].to(self.device))
-        cells = (top // plan.stride, left // plan.stride, plan.grid[1])
+        cells = (top // plan.stride, left // plan.stride)
         outputs = [
             self.network.finish(initial, FieldNoise(seed, *cells) if field else SeededNoise(seed, [0]))
             for seed in (seeds if self.network.refiner is not None else seeds[:1])

@@ -21,6 +21,9 @@ Key = tuple[str, str]
 Maps = Mapping[Key, Tensor]
 Span = tuple[int, int]
 
+# Cells along each side of a block of noise.
+_BLOCK = 32
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -170,29 +173,35 @@ def _rows_added(rows: Tensor | None, like: Tensor, height: int, width: int) -> T
 class FieldNoise:
     """Standard normal noise that belongs to places of a whole image: tiles that overlap see the same.
 
-    Drawn per (seed, task, step, row of cells), so a tile's noise depends neither on its size nor on its neighbours.
+    Drawn per (seed, task, step, block of cells), so a tile's noise depends neither on its size nor on its neighbours.
 
     Attributes:
         seed: of the draw; another seed is another sample.
         top: the tile's first row of cells in the image.
         left: its first column.
-        width: cells in a row of the whole image.
     """
 
     seed: int
     top: int
     left: int
-    width: int
 
     def __call__(
         self, task: str, step: int, rows: Int[Tensor, "n"], like: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n c h w"]:
         """Drawn on the CPU in float32 whatever the device, so that devices agree."""
         _, channels, height, width = like.shape
-        lines = []
-        for y in range(self.top, self.top + height):
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "field", task, step, y))
-            line = torch.empty(self.width, channels).normal_(generator=generator)
-            lines.append(line[self.left : self.left + width].T)
-        noise = torch.stack(lines, dim=1)
+        down, across = _touched(self.top, height), _touched(self.left, width)
+        noise = torch.empty(channels, len(down) * _BLOCK, len(across) * _BLOCK)
+        for i, y in enumerate(down):
+            for j, x in enumerate(across):
+                generator = torch.Generator().manual_seed(derive_seed(self.seed, "field", task, step, y, x))
+                block = torch.empty(channels, _BLOCK, _BLOCK).normal_(generator=generator)
+                noise[:, i * _BLOCK : (i + 1) * _BLOCK, j * _BLOCK : (j + 1) * _BLOCK] = block
+        top, left = self.top % _BLOCK, self.left % _BLOCK
+        noise = noise[:, top : top + height, left : left + width]
         return noise.expand(like.shape).to(device=like.device, dtype=like.dtype)
+
+
+def _touched(start: int, length: int) -> range:
+    """The blocks that some cells lie in."""
+    return range(start // _BLOCK, -(-(start + length) // _BLOCK))
