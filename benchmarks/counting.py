@@ -1,10 +1,9 @@
 """Work counted instead of timed: kernel launches, multiply-adds and the peak of live bytes, the same on every machine.
 
-Everything runs on the meta device, which has shapes but no numbers: a step of the paper's size is counted in a second on
-a laptop, and code that asks the device for a number fails instead of being counted.
+Everything runs on the meta device, which has shapes but no numbers: a step of the paper's size is counted in seconds
+on a laptop, and code that asks the device for a number fails instead of being counted.
 """
 
-import copy
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,8 +85,3 @@ def count(code: Callable[[], object], before: nn.Module | None = None) -> Work:
         kept = code()
         del kept
     return Work(watch.launches, flops.get_total_flops() / 2e9, watch.peak)
-
-
-def hollow(module: Any) -> Any:
-    """A copy on the meta device."""
-    return copy.deepcopy(module).to(META)

@@ -73,7 +73,7 @@ class InitialNetwork(nn.Module):
         decoder = self.decoders[task]
         if not self.recompute:
             return decoder(fused)
-        for block in decoder:
+        for block in decoder.children():
             fused = recompute.run(block, fused, again=True)
         return fused
 

@@ -1,0 +1,165 @@
+"""Training steps: against the reference in time, launches and memory, and in bfloat16."""
+
+import gc
+import sys
+from collections.abc import Callable
+
+import torch
+
+from benchmarks import networks as given
+from benchmarks import reference
+from benchmarks.counting import META, Work, count
+from benchmarks.measure import (
+    LEAST,
+    Ratio,
+    Result,
+    counted,
+    in_a_process,
+    peak_bytes,
+    side_by_side,
+    speedup,
+    spreads,
+)
+from diffusionmtl.config import NetworkSettings
+from diffusionmtl.diffusion import NoiseSource, NoNoise, SeededNoise
+from diffusionmtl.models.network import Network
+from diffusionmtl.training.objective import objective
+from diffusionmtl.types import Batch
+
+Walk = Callable[[Network, Batch, NoiseSource], torch.Tensor]
+QUICK_SIZE = (64, 64)
+
+
+def together(network: Network, batch: Batch, noise: NoiseSource) -> torch.Tensor:
+    """The loss as training computes it."""
+    rows = {task: labels.rows for task, labels in batch.labels.items()}
+    return objective(network.tasks, network(batch.image, noise, rows), batch).total
+
+
+def one_by_one(network: Network, batch: Batch, noise: NoiseSource) -> torch.Tensor:
+    """The loss pair by pair."""
+    return reference.training_loss(network, network.tasks, batch, noise)
+
+
+WALKS: dict[str, Walk] = {"ours": together, "reference": one_by_one}
+
+
+def step(walk: Walk, network: Network, batch: Batch, half: bool = False) -> Callable[[], None]:
+    """One step: forward, backward, an update by Adam."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-6)
+    noise = SeededNoise(0, batch.indices)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = walk(network, batch, noise)
+        loss.backward()
+        optimizer.step()
+
+    return run
+
+
+def _compared(settings: NetworkSettings, size: tuple[int, int], images: int, repeats: int, goals: dict) -> Result:
+    figures, ratios = {}, {}
+    network = given.network(settings).train()
+    for protocol, goal in goals.items():
+        batch = given.batch(network.tasks, size, given.labelled(images, len(network.tasks), protocol))
+        times = side_by_side({name: step(walk, network, batch) for name, walk in WALKS.items()}, repeats)
+        name = f"training step, {size[0]}x{size[1]}, width {settings.width}, batch {images}, {protocol}"
+        figures |= {f"{name}, {what}": value for what, value in spreads(times).items()}
+        ratios[f"{name}: times faster"] = Ratio(speedup(times, "ours", "reference"), target=goal)
+        gc.collect()
+    return Result(figures, ratios)
+
+
+def small(quick: bool) -> Result:
+    """What CPU users and CI train."""
+    if quick:
+        return _compared(given.THIN, QUICK_SIZE, 6, 5, {"one": None, "random": None})
+    return _compared(given.SMALL, given.SMALL_SIZE, 12, 9, {"one": 1.5, "random": 2.0})
+
+
+def paper(quick: bool) -> Result:
+    """The paper's size, batch 2 and 6. Half an hour on two cores, and 12 GB."""
+    if quick:
+        return _compared(given.THIN, (128, 128), 2, 5, {"random": None})
+    found = [_compared(given.PAPER, given.PAPER_SIZE, images, 5, {"one": 1.0, "random": 1.1}) for images in (2, 6)]
+    return Result(
+        {name: value for each in found for name, value in each.figures.items()},
+        {name: value for each in found for name, value in each.ratios.items()},
+    )
+
+
+def half(quick: bool) -> Result:
+    """Mixed precision against float32; pays on processors with bfloat16 units only."""
+    settings, size, images = (given.THIN, QUICK_SIZE, 4) if quick else (given.PAPER, given.PAPER_SIZE, 2)
+    network = given.network(settings).train()
+    batch = given.batch(network.tasks, size, given.labelled(images, len(network.tasks), "random"))
+    codes = {name: step(together, network, batch, half=name == "bf16") for name in ("fp32", "bf16")}
+    times = side_by_side(codes, 5)
+    return Result(spreads(times), {"training in bf16: times faster": Ratio(speedup(times, "bf16", "fp32"), target=1.5)})
+
+
+def work(settings: NetworkSettings, size: tuple[int, int], images: int, protocol: str) -> dict[str, Work]:
+    """Forward and backward of both walks, and of ours with maps computed again, counted on the meta device."""
+    network = given.network(settings).to(META).train()
+    mask = given.labelled(images, len(network.tasks), protocol)
+    batch = given.batch(network.tasks, size, mask).to(META)
+    found = {}
+    for name, walk in [*WALKS.items(), ("ours, checkpointed", together)]:
+        network.recompute(name == "ours, checkpointed")
+        network.zero_grad(set_to_none=True)
+        found[name] = count(lambda walk=walk: walk(network, batch, NoNoise()).backward(), network)
+    return found
+
+
+def launches(quick: bool) -> Result:
+    """Kernel launches, arithmetic and live bytes of a step, counted and not timed. The optimiser is not counted."""
+    settings, size = (given.THIN, QUICK_SIZE) if quick else (given.PAPER, given.PAPER_SIZE)
+    figures, ratios = {}, {}
+    for images, protocol in ((2, "one"), (6, "one"), (6, "random")):
+        done = work(settings, size, images, protocol)
+        name = f"batch {images}, {protocol}"
+        for who, each in done.items():
+            figures |= {f"{name}, {who} launches": each.launches, f"{name}, {who} GMAC": round(each.gmac, 2)}
+            figures[f"{name}, {who} peak MiB"] = round(each.peak_bytes / 2**20)
+        ours, theirs, again = done["ours"], done["reference"], done["ours, checkpointed"]
+        asked = (images, protocol) == (6, "random")
+        goal = 1 / 3 if asked else None
+        ratios[f"{name}: launches"] = Ratio(counted(ours.launches / theirs.launches), LEAST, goal)
+        ratios[f"{name}: multiply-adds"] = Ratio(counted(ours.gmac / theirs.gmac), LEAST, 1.0)
+        share = Ratio(counted(ours.peak_bytes / theirs.peak_bytes), LEAST, 0.7 if asked and not quick else None)
+        ratios[f"{name}: live bytes"] = share
+        half = Ratio(counted(again.peak_bytes / ours.peak_bytes), LEAST, 0.5 if asked and not quick else None)
+        ratios[f"{name}: live bytes, checkpointed to not"] = half
+    return Result(figures, ratios)
+
+
+def memory(quick: bool) -> Result:
+    """Resident memory of a step, each in a process of its own, over what the process holds before it."""
+    which = "quick" if quick else "paper"
+    words = {name: in_a_process("-m", "benchmarks.steps", which, name) for name in ("ours", "reference", "again")}
+    grown = {name: int(said.split()[-1]) for name, said in words.items()}
+    ours = counted(grown["ours"] / grown["reference"])
+    again = counted(grown["again"] / grown["ours"])
+    return Result(
+        {f"{name} MiB": round(size / 2**20, 1) for name, size in grown.items()},
+        {
+            "training step: resident memory": Ratio(ours, LEAST, None if quick else 0.7),
+            "training step: resident memory, checkpointed to not": Ratio(again, LEAST, None if quick else 0.5),
+        },
+    )
+
+
+def _grown(which: str, name: str) -> int:
+    settings, size = (given.THIN, (128, 128)) if which == "quick" else (given.PAPER, given.PAPER_SIZE)
+    network = given.network(settings).train()
+    network.recompute(name == "again")
+    batch = given.batch(network.tasks, size, given.labelled(6, len(network.tasks), "random"))
+    before = peak_bytes()
+    step(WALKS["reference" if name == "reference" else "ours"], network, batch)()
+    return peak_bytes() - before
+
+
+if __name__ == "__main__":
+    print(_grown(*sys.argv[1:3]))
