@@ -59,7 +59,7 @@ def loading(quick: bool) -> Result:
         use = 1 / statistics.median([seconds(run) for _ in range(3)])
         name = f"{size[0]}x{size[1]}"
         figures |= {f"{name} loaded batches/s": rate, f"{name} trained batches/s": use}
-        goal = None if quick else 3.0
+        goal = 3.0
         ratios[f"loading {name}: to what training uses"] = Ratio(counted(rate / use), target=goal)
     return Result(figures, ratios)
 

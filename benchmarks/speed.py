@@ -5,6 +5,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -39,7 +40,8 @@ def main(words: list[str] | None = None) -> int:
     results = {}
     for name in given.only or CASES:
         print(f"{name} ...", flush=True)
-        results[name] = CASES[name](given.quick)
+        found = CASES[name](given.quick)
+        results[name] = without_targets(found) if given.quick else found
         for line in _lines(results[name]):
             print(f"  {line}", flush=True)
         gc.collect()
@@ -53,6 +55,11 @@ def main(words: list[str] | None = None) -> int:
         )
         given.figure.write_text(figure(results, note), encoding="utf-8")
     return 0
+
+
+def without_targets(result: Result) -> Result:
+    """Targets are for full sizes."""
+    return replace(result, ratios={name: replace(ratio, target=None) for name, ratio in result.ratios.items()})
 
 
 def _parser() -> argparse.ArgumentParser:

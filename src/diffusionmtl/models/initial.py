@@ -20,7 +20,7 @@ class InitialNetwork(nn.Module):
     Attributes:
         grid_stride: pixels per cell of that grid.
         multiple: sides of the padded picture are multiples of this.
-        recompute: keep no maps of the decoders for the backward pass, compute them again.
+        recompute: keep few maps of backbone and decoders for the backward pass, compute them again.
     """
 
     mean: Tensor
@@ -92,7 +92,8 @@ class InitialNetwork(nn.Module):
     def fuse(self, picture: Float[Tensor, "b 3 Hp Wp"]) -> Float[Tensor, "b d h w"]:
         """A normalised, padded picture to the fused feature."""
         grid = (picture.shape[-2] // self.grid_stride, picture.shape[-1] // self.grid_stride)
-        return self.fusion(self.backbone(picture), grid)
+        pyramid = recompute.run(self.backbone, picture, again=self.recompute)
+        return recompute.run(self.fusion, pyramid, grid, again=self.recompute)
 
 
 def _up_to(length: int, multiple: int) -> int:

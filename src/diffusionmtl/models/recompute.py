@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 def run(module: nn.Module, *inputs: Any, again: bool) -> Any:
     """The module's output. If `again`, only the inputs are kept for the backward pass, which runs the module again.
 
-    The second run draws nothing and leaves batch statistics alone, so that gradients and state are the same either way.
+    The second run draws what the first one drew and leaves batch statistics alone, so that gradients and state are the
+    same either way.
     """
     if not (again and torch.is_grad_enabled()):
         return module(*inputs)
@@ -21,7 +22,7 @@ def run(module: nn.Module, *inputs: Any, again: bool) -> Any:
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
         return nullcontext(), _statistics_kept(module)
 
-    return checkpoint(module, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)
 
 
 @contextmanager
