@@ -52,17 +52,20 @@ class _Watch(TorchDispatchMode):
         self.known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor) and tensor.device == META:
+                self._see(tensor, size=0)  # it was there before, or is known
         found = func(*args, **(kwargs or {}))
         written = [x for x in tree_leaves(found) if isinstance(x, Tensor) and x.device == META and x.numel()]
         if written and not func.is_view and func not in _SILENT:
             self.launches += 1
         for tensor in written:
-            self._see(tensor)
+            self._see(tensor, tensor.untyped_storage().nbytes())
         return found
 
-    def _see(self, tensor: Tensor) -> None:
+    def _see(self, tensor: Tensor, size: int) -> None:
         storage = tensor.untyped_storage()
-        place, size = storage._cdata, storage.nbytes()
+        place = storage._cdata
         if place in self.known:
             return
         self.known.add(place)
@@ -76,12 +79,16 @@ class _Watch(TorchDispatchMode):
 
 
 def count(code: Callable[[], object], before: nn.Module | None = None) -> Work:
-    """Run it once and count. What `before` owns is there already and counts for no bytes."""
+    """Run it and count. What `before` owns is there already and counts for no bytes.
+
+    It runs twice: the counter of arithmetic keeps maps alive that would be gone without it.
+    """
     watch = _Watch()
     if before is not None:
         watch.known = {x.untyped_storage()._cdata for x in (*before.parameters(), *before.buffers())}
+    with watch:
+        code()
     flops = FlopCounterMode(display=False)
-    with flops, watch:
-        kept = code()
-        del kept
+    with flops:
+        code()
     return Work(watch.launches, flops.get_total_flops() / 2e9, watch.peak)
