@@ -159,4 +159,4 @@ def test_memory_does_not_grow_with_the_answers(tiny_run, tmp_path):
     # A band of rows, which is what is kept, is smaller than either.
     small, large = peak(5000), peak(10000)
     # Four copies of the image, which Pillow and the network's form of it take: 30 MB.
-    assert large - small < 100
+    assert large - small < 100, (small, large)

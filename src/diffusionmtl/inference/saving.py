@@ -22,7 +22,7 @@ from diffusionmtl.inference.streams import NpyStream, PngStream
 from diffusionmtl.tasks import Task
 
 # A task writes at least so many pixels at once.
-BAND_PIXELS = 2_000_000
+BAND_PIXELS = 1_000_000
 # The longer side of each image in the picture that shows everything, at most.
 PREVIEW = 1024
 
@@ -54,7 +54,8 @@ class Saver:
             task.name: _TaskSaver(task, folder / task.name / name, self._size, Path(self._scratch.name), height)
             for task in tasks
         }
-        self._shown: dict[str, list[tuple[Tensor, Tensor | None]]] = {task.name: [] for task in tasks}
+        self._shown: dict[str, Tensor] = {}
+        self._shown_spreads: dict[str, Tensor] = {}
         self._spreads: dict[str, NpyStream] = {}
 
     def __enter__(self) -> "Saver":
@@ -69,17 +70,23 @@ class Saver:
 
     def add(self, band: Band) -> None:
         """The next rows."""
-        rows = slice(-band.top % self._step, None, self._step)
         for name, found in band.tasks.items():
             saver = self._tasks[name]
             value = saver.task.value(found.mean)[0]
             saver.add(value)
-            spread = None if found.spread is None else found.spread[0].float()
-            if spread is not None:
+            self._show(self._shown, name, band.top, value)
+            if found.spread is not None:
+                spread = found.spread[0].float()
                 self._spread(name).add(spread.numpy())
-                spread = spread[rows, :: self._step].clone()
-            # Copies: a view would keep the whole band.
-            self._shown[name].append((value[:, rows, :: self._step].clone(), spread))
+                self._show(self._shown_spreads, name, band.top, spread)
+
+    def _show(self, shown: dict[str, Tensor], name: str, top: int, rows: Tensor) -> None:
+        """Keep every n-th row and column, in memory taken once: many small pieces would tear the heap apart."""
+        if name not in shown:
+            shown[name] = rows.new_zeros(*rows.shape[:-2], *self._preview.shape[:2])
+        few = rows[..., -top % self._step :: self._step, :: self._step]
+        start = -(-top // self._step)
+        shown[name][..., start : start + few.shape[-2], :] = few
 
     def finish(self) -> list[Path]:
         """Everything under its name; returns the files."""
@@ -100,10 +107,8 @@ class Saver:
 
     def _picture(self) -> Image.Image:
         pairs: list[tuple[Image.Image, Image.Image | None]] = []
-        for name, parts in self._shown.items():
-            value = torch.cat([value for value, _ in parts], dim=-2)
-            spreads = [spread for _, spread in parts if spread is not None]
-            below = draw_spread(torch.cat(spreads)) if spreads else None
+        for name, value in self._shown.items():
+            below = draw_spread(self._shown_spreads[name]) if name in self._shown_spreads else None
             pairs.append((Image.fromarray(self._tasks[name].task.draw(value)), below))
         return sheet(np.ascontiguousarray(self._preview), pairs)
 
