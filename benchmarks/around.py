@@ -3,7 +3,6 @@
 import os
 import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,7 +51,7 @@ def loading(quick: bool) -> Result:
             rate = _batches_per_second(size, Path(folder), 2 if size == given.SMALL_SIZE else 1, quick)
         settings = given.SMALL if size == given.SMALL_SIZE else given.PAPER
         images = 12 if size == given.SMALL_SIZE else 6
-        network = given.network(replace(settings, width=16) if quick else settings).train()
+        network = given.network(given.THIN if quick else settings).train()
         batch = given.batch(network.tasks, size, given.labelled(images, len(network.tasks), "one"))
         run = step(together, network, batch)
         run()

@@ -18,7 +18,7 @@ PAPER_SIZE = (512, 512)
 SMALL_SIZE = (96, 128)
 PAPER = NetworkSettings(width=512, form="published")
 SMALL = NetworkSettings(width=64)
-THIN = NetworkSettings(width=16, blocks=1, token_stride=2)
+THIN = NetworkSettings(backbone="test_efficientnet", width=16, blocks=1, token_stride=2)
 
 
 def many_tasks(count: int) -> tuple[Task, ...]:
