@@ -221,10 +221,11 @@ def test_an_initial_prediction_teaches_the_initial_network_alone(method, form):
 
 
 @methods
-def test_without_condition_its_weights_get_no_gradient(method):
-    network = make(method, "correction", condition="none").eval()
+def test_without_condition_there_are_no_weights_for_it_and_all_others_learn(method):
+    network = make(method, "published", condition="none").train()
+    assert not [name for name, _ in network.named_parameters() if "condition" in name]
     output = network(images(), noise())
-    assert not any(name.startswith("refiner.condition.") for name in reached(network, score(output.final)))
+    assert reached(network, score(output.final) + score(output.initial)) == {n for n, _ in network.named_parameters()}
 
 
 def test_the_baseline_answers_with_its_initial_predictions():

@@ -1,6 +1,5 @@
 """Configurations that come with the package: found by name, every word known, networks of the size in print."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -156,8 +155,6 @@ def test_a_person_with_the_data_can_start(benchmark, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_wheel_holds_them(tmp_path):
-    if importlib.util.find_spec("hatchling") is None:
-        pytest.skip("hatchling is not installed; pip install hatchling to build the wheel here")
     source = shutil.copytree(
         ROOT, tmp_path / "source", ignore=shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", "tests")
     )

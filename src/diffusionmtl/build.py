@@ -152,17 +152,18 @@ def _refiner(tasks: Sequence[Task], settings: NetworkSettings, initial: InitialN
     else:
         signal = PredictionSignal(settings.signal_scale)
         signal_channels = channels
+    conditioned = settings.condition != "none"
     denoiser = Denoiser(
         signal_channels,
         settings.width,
         settings.hidden or settings.width,
-        conditioned=settings.condition != "none",
+        conditioned=conditioned,
         correction=correction,
         token_stride=settings.token_stride,
         blocks=settings.blocks,
         attention_heads=settings.attention_heads,
     )
-    condition = Condition(channels, settings.width, on_features=settings.condition == "features")
+    condition = Condition(channels, settings.width, settings.condition == "features") if conditioned else None
     schedule = scaled_linear_schedule(settings.steps, settings.noise_start, settings.noise_end)
     return Refiner(signal, condition, denoiser, schedule, noisy=settings.diffusion)
 

@@ -47,7 +47,9 @@ def test_every_example_is_one_that_the_command_understands():
     for command, (add_arguments, _, _, example) in COMMANDS.items():
         parser = Parser(prog=command)
         add_arguments(parser)
-        parsed(parser, example.split()[1 + len(command.split()) :])
+        words = example.split()[1 + len(command.split()) :]
+        understood = str(parsed(parser, words))
+        assert all(word in understood for word in words if not word.startswith("--")), example
 
 
 def test_help_does_not_wait_for_torch():

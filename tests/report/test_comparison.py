@@ -187,4 +187,5 @@ def test_the_figure_shows_each_seed_mean_and_interval(tmp_path):
 
 def test_names_are_escaped():
     rows = (row("singletask"), row("<b>&", iou=44))
-    ElementTree.fromstring(comparison_figure(Comparison(TASKS, rows)))
+    root = ElementTree.fromstring(comparison_figure(Comparison(TASKS, rows)))
+    assert "<b>&" in [e.text for e in root.iter() if e.tag.endswith("text")]

@@ -76,12 +76,13 @@ class Refiner(nn.Module):
 
     Attributes:
         noisy: add noise. Without it the same network refines the signals step by step ("w/o diffusion", table 2).
+        condition: what all tasks say of an image; None for a denoiser that hears of its own signal only.
     """
 
     def __init__(
         self,
         signal: FeatureSignal | PredictionSignal,
-        condition: Condition,
+        condition: Condition | None,
         denoiser: Denoiser,
         schedule: Schedule,
         noisy: bool = True,
@@ -133,7 +134,7 @@ class Refiner(nn.Module):
         self, initial: InitialOutput, rows: Mapping[str, Int[Tensor, "n"]] | None
     ) -> Float[Tensor, "p m d"] | None:
         """The condition of each pair's image, gathered once for all steps."""
-        if not self.denoiser.conditioned:
+        if self.condition is None:
             return None
         tokens = self.denoiser.condition_tokens(self.condition(initial))
         if rows is None:

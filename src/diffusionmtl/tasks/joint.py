@@ -4,9 +4,30 @@ Sources: XTC (Li et al., CVPR 2022); straight-through Gumbel-softmax (Jang et al
 """
 
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 from torch.nn import functional as F
+
+from diffusionmtl.tasks.base import Task
+
+
+class JointClasses(Task):
+    """A kind whose raw output scores classes: in the joint space a map is one-hot."""
+
+    @property
+    def joint_channels(self) -> int:
+        """One per class."""
+        return self.channels
+
+    def joint(
+        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
+    ) -> Float[Tensor, "n j h w"]:
+        """A class drawn per pixel, one-hot, straight through."""
+        return straight_through(raw, generator)
+
+    def joint_label(self, label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n j h w"]:
+        """One-hot."""
+        return one_hot(label[:, 0].long(), self.channels)
 
 
 def straight_through(

@@ -11,9 +11,9 @@ from torch import Tensor
 from diffusionmtl import losses
 from diffusionmtl.labels import LabelMap
 from diffusionmtl.metrics import functional as mf
-from diffusionmtl.tasks import joint
 from diffusionmtl.tasks.base import Meter
 from diffusionmtl.tasks.binary import BinaryTask, read_probability
+from diffusionmtl.tasks.joint import JointClasses
 
 Protocol = Literal["pooled19", "published"]
 
@@ -66,7 +66,7 @@ class SaliencyMeter(Meter):
 
 
 @dataclass(frozen=True)
-class Saliency(BinaryTask):
+class Saliency(JointClasses, BinaryTask):
     """Salient or not, read from an 8-bit PNG (>= 128 is salient).
 
     Attributes:
@@ -112,21 +112,6 @@ class Saliency(BinaryTask):
         """Probabilities of both answers, from a picture or `.npy` of the second."""
         salient = read_probability(path)
         return torch.stack([1 - salient, salient])
-
-    @property
-    def joint_channels(self) -> int:
-        """One per answer."""
-        return self.channels
-
-    def joint(
-        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
-    ) -> Float[Tensor, "n j h w"]:
-        """An answer drawn per pixel, one-hot, straight through."""
-        return joint.straight_through(raw, generator)
-
-    def joint_label(self, label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n j h w"]:
-        """One-hot."""
-        return joint.one_hot(label[:, 0].long(), self.channels)
 
     def value(self, estimate: Float[Tensor, "n a h w"]) -> Shaped[Tensor, "n c h w"]:
         """The probability of being salient."""

@@ -15,8 +15,8 @@ from diffusionmtl import colour, files, losses
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
-from diffusionmtl.tasks import joint
-from diffusionmtl.tasks.base import Meter, Task, drawn_grey_where_invalid
+from diffusionmtl.tasks.base import Meter, drawn_grey_where_invalid
+from diffusionmtl.tasks.joint import JointClasses
 
 
 class ClassMap(LabelMap):
@@ -64,7 +64,7 @@ class SegmentationMeter(Meter):
 
 
 @dataclass(frozen=True)
-class SemanticSegmentation(Task):
+class SemanticSegmentation(JointClasses):
     """A class index per pixel, read from an 8- or 16-bit PNG, palette PNG or integer `.npy`.
 
     Attributes:
@@ -167,21 +167,6 @@ class SemanticSegmentation(Task):
     def agreement(self, raw: Float[Tensor, "n c h w"], estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n"]:
         """Cross entropy with the teacher's probabilities."""
         return losses.soft_cross_entropy(raw, estimate)
-
-    @property
-    def joint_channels(self) -> int:
-        """One per class."""
-        return self.channels
-
-    def joint(
-        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
-    ) -> Float[Tensor, "n j h w"]:
-        """A class drawn per pixel, one-hot, straight through."""
-        return joint.straight_through(raw, generator)
-
-    def joint_label(self, label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n j h w"]:
-        """One-hot."""
-        return joint.one_hot(label[:, 0].long(), self.channels)
 
     def value(self, estimate: Float[Tensor, "n a h w"]) -> Shaped[Tensor, "n c h w"]:
         """The most probable class."""

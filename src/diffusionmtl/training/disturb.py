@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from diffusionmtl.transfer import sent
+
 COLOUR = 0.25
 BRIGHTNESS = 0.06
 SATURATION = 0.4
@@ -21,11 +23,11 @@ def disturbed(image: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> UI
     count, _, height, width = image.shape
     draws = torch.rand(count, 8, generator=generator)
     patches = torch.rand(count, PATCHES, 5, generator=generator).tolist()
-    change = draws.to(image.device, non_blocking=True)[:, :, None, None, None]
+    change = sent(draws, image.device)[:, :, None, None, None]
     rgb = image.float() / 255
     rgb = rgb * _between(change[:, 0], COLOUR) + BRIGHTNESS * (2 * change[:, 1] - 1)
     rgb = _scaled_around(rgb.mean(dim=(1, 2, 3), keepdim=True), rgb, _between(change[:, 2], COLOUR))
-    grey = (rgb * _GREY.to(rgb.device)[:, None, None]).sum(dim=1, keepdim=True)
+    grey = (rgb * sent(_GREY, rgb.device)[:, None, None]).sum(dim=1, keepdim=True)
     rgb = _scaled_around(grey, rgb, _between(change[:, 3], SATURATION))
     rgb = rgb * _between(change[:, 4:7].squeeze(2), TINT)
     for picture, drawn in zip(rgb, patches, strict=True):
