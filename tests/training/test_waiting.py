@@ -24,7 +24,9 @@ ASKING = {"aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "ate
 
 def module(method: str) -> TrainingModule:
     sizes = NetworkSettings(method=method, width=8, blocks=1, attention_heads=2, token_stride=2)
-    network = build_network(TASKS, sizes, backbone=thin_backbone((4, 4, 6, 8), (1, 1, 1, 1)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_network(TASKS, sizes, backbone=thin_backbone((4, 4, 6, 8), (1, 1, 1, 1)))
     made = TrainingModule(network, TASKS, changed(Settings(), method=method).train, steps_per_epoch=1).train()
     made.log = lambda *_args, **_words: None
     return made
@@ -129,8 +131,10 @@ def test_channels_last_changes_nothing():
     for network in (plain, last):
         output = network(images.image, SeededNoise(0, (0, 1, 2)), rows)
         sum((raw.square().sum() for raw in output.final.values()), torch.zeros(())).backward()
-    for (name, mine), theirs in zip(plain.named_parameters(), last.parameters(), strict=True):
-        if mine.grad is None:
-            assert theirs.grad is None, name
-        else:
-            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-3 * float(mine.grad.abs().max()))
+    pairs = {name: (p.grad, q.grad) for (name, p), q in zip(plain.named_parameters(), last.parameters(), strict=True)}
+    assert all((mine is None) == (theirs is None) for mine, theirs in pairs.values())
+    largest = max(float(mine.abs().max()) for mine, _ in pairs.values() if mine is not None)
+    for mine, theirs in pairs.values():
+        if mine is not None:
+            # A bias before a normalisation has no gradient but rounding.
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5 * largest)

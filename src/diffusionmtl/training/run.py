@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import lightning
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -47,6 +48,8 @@ def fit(
         Stopped: Ctrl-C or SIGTERM; the run can be resumed.
         UserError: the checkpoint does not fit, or the loss is no longer a number.
     """
+    # Convolutions are a quarter to a half faster this way round, on CPUs and on tensor cores.
+    network.to(memory_format=torch.channels_last)
     extra = _extra(network, settings, data)
     module = TrainingModule(network, data.tasks, settings.train, len(data.train), extra)
     if resume:
