@@ -13,10 +13,11 @@ from diffusionmtl.config import DataSettings, NetworkSettings, Settings, setting
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.benchmarks import BENCHMARKS, open_benchmark
 from diffusionmtl.data.colour_jitter import ColourRanges
+from diffusionmtl.data.completed import CompletedDataset
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.joined import JoinedDataset
 from diffusionmtl.data.loading import BatchLoader, VisibleDataset, loader
-from diffusionmtl.data.partition import Partition, hold_out
+from diffusionmtl.data.partition import COMPLETED, Partition, by_people, hold_out
 from diffusionmtl.data.rooms.dataset import RoomsDataset
 from diffusionmtl.data.sampling import EpochSampler
 from diffusionmtl.data.selected import SelectedTasks
@@ -187,18 +188,26 @@ class TrainingData:
     dev: BatchLoader | None
 
 
-def build_dataset(settings: DataSettings, split: str, progress: Progress | None = None) -> DenseDataset:
+def build_training_set(settings: DataSettings, progress: Progress | None = None) -> DenseDataset:
+    """What training reads: `build_dataset` of `train`, with predicted labels where the settings ask for them."""
+    return build_dataset(settings, "train", progress, completed=settings.labels == COMPLETED)
+
+
+def build_dataset(
+    settings: DataSettings, split: str, progress: Progress | None = None, completed: bool = False
+) -> DenseDataset:
     """The data that the settings name, joined into one, reduced to the chosen tasks.
 
     Args:
         settings: names of folders, of published benchmarks, or `rooms`.
         split: `train`, `val` or another that the folders have.
         progress: called with (done, total) while rooms are drawn.
+        completed: with the predicted labels of folders, which nothing but training is to see.
 
     Raises:
         UserError: a folder is missing, empty or wrong.
     """
-    parts = [_one_dataset(settings, name, split, progress) for name in settings.data]
+    parts = [_one_dataset(settings, name, split, progress, completed) for name in settings.data]
     whole = parts[0] if len(parts) == 1 else JoinedDataset(parts)
     chosen = SelectedTasks(whole, settings.tasks) if settings.tasks else whole
     if settings.reproduce:
@@ -206,7 +215,9 @@ def build_dataset(settings: DataSettings, split: str, progress: Progress | None 
     return chosen
 
 
-def _one_dataset(settings: DataSettings, name: str, split: str, progress: Progress | None) -> DenseDataset:
+def _one_dataset(
+    settings: DataSettings, name: str, split: str, progress: Progress | None, completed: bool
+) -> DenseDataset:
     if name == ROOMS:
         count = settings.rooms if split == "train" else settings.rooms_val
         return RoomsDataset.open(split, count, settings.size, settings.rooms_seed, progress=progress)
@@ -215,17 +226,20 @@ def _one_dataset(settings: DataSettings, name: str, split: str, progress: Progre
         tasks = settings.tasks if len(settings.data) == 1 else None
         return open_benchmark(name, settings.root, split, tasks, settings.max_pixels)
     root = Path(name)
-    kind = ShardsDataset if shard_splits(root) else FolderDataset
-    return kind.open(root, split, settings.max_pixels)
+    if shard_splits(root):
+        return ShardsDataset.open(root, split, settings.max_pixels)
+    folder = FolderDataset.open(root, split, settings.max_pixels)
+    return CompletedDataset(folder) if completed else folder
 
 
 def build_training_data(settings: Settings, dataset: DenseDataset, partition: Partition) -> TrainingData:
-    """Loaders over the visible labels of a data set.
+    """Loaders over the visible labels of a data set. Images are held out by the labels of people, and judged by them.
 
     Raises:
         UserError: no label to learn from, or fewer images than a batch.
     """
-    train_names, dev_names = hold_out(partition, settings.data.holdout, settings.train.seed)
+    known = by_people(partition, dataset)
+    train_names, dev_names = hold_out(known, settings.data.holdout, settings.train.seed)
     train = settings.train
     seen = VisibleDataset(dataset, partition, _augmentation(settings, dataset.tasks), train.seed, train_names)
     batches = loader(seen, EpochSampler(seen.indices, train.batch, train.seed), train.workers)
@@ -239,7 +253,7 @@ def build_training_data(settings: Settings, dataset: DenseDataset, partition: Pa
             colour=None,
             published=settings.data.reproduce,
         )
-        held = VisibleDataset(dataset, partition, still, train.seed, dev_names)
+        held = VisibleDataset(dataset, known, still, train.seed, dev_names)
         order = EpochSampler(held.indices, train.batch, train.seed, shuffle=False, drop_last=False)
         dev = loader(held, order)
     return TrainingData(with_weights(dataset.tasks, train.task_weights), dataset, partition, batches, dev)

@@ -35,6 +35,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_NOT_NEGATIVE_WORDS.split(), (0, math.inf)),
     "holdout": (0, 0.9),
     "scale": (0.01, 100),
+    "pseudo_weight": (0, 1),
     "flip": (0, 1),
     "max_class_share": (_TINY, 1),
     "noise_start": (_TINY, 1 - _TINY),
@@ -55,7 +56,8 @@ class DataSettings:
             cityscapes-2); several are joined into one.
         root: folder with the files of pascal-context, nyud or cityscapes, or the folder above it.
         tasks: train only these tasks; all tasks of the data if empty.
-        labels: which annotations training may see: as-found, one, random, full, or a partition file.
+        labels: which annotations training may see: as-found, one, random, full, a partition file, or completed (as
+            found, and the predicted ones of a folder that `diffusionmtl complete` wrote).
         label_seed: seed of the one-label and random-label partitions.
         size: height and width of the training picture.
         fit: shrink or enlarge whole images to fit inside size first; otherwise crop at their own resolution.
@@ -163,6 +165,7 @@ class TrainSettings:
         clip: largest gradient norm; 0 does not clip.
         initial_weight: factor on the loss of the initial predictions.
         ema: decay of an exponential moving average of the weights, used for evaluation; 0 keeps none.
+        pseudo_weight: how much a predicted label counts beside those of people (`--labels completed`).
         task_weights: factors of the objective by task name, overriding the kinds' defaults.
         precision: of the arithmetic, as Lightning names it.
         accelerator: where to compute, as Lightning names it.
@@ -195,6 +198,7 @@ class TrainSettings:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = "auto"
     workers: int = 0
+    pseudo_weight: float = 0.5
     seed: int = 0
     checkpoint_every: float = 0.0
     checkpoint_activations: bool = False

@@ -1,10 +1,10 @@
 """The records that travel between the rooms: what is in them, in which shape and unit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Float64, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +19,7 @@ class Sample:
         image: RGB in [0, 255]. It stays uint8 until it is on the device: a quarter of the bytes to copy.
         labels: per visible task [C H W] in the task's unit. A task without a label has no key.
         valid: per visible task, True where the label means something. Labels are arbitrary where it is False.
+        weights: how much a label counts in the objective, for the tasks where that is not 1: predicted labels.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Sample:
     image: UInt8[Tensor, "3 h w"]
     labels: Mapping[str, Tensor]
     valid: Mapping[str, Tensor]
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,23 @@ class TaskLabels:
 
     Attributes:
         rows: which samples of the batch, ascending; n may be 0. Always on the CPU, where whoever loops over them is.
+        weight: how much each label counts in the objective, on the CPU; None where all count 1.
     """
 
     value: Shaped[Tensor, "n c h w"]
     valid: Bool[Tensor, "n h w"]
     rows: Int[Tensor, "n"]
+    weight: Float64[Tensor, "n"] | None = None
 
     def pin_memory(self) -> "TaskLabels":
         """The same in page-locked memory; loaders call it."""
-        return TaskLabels(self.value.pin_memory(), self.valid.pin_memory(), self.rows.pin_memory())
+        value, valid, rows = (x.pin_memory() for x in (self.value, self.valid, self.rows))
+        return replace(self, value=value, valid=valid, rows=rows)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "TaskLabels":
         """The same with its maps on another device."""
         value, valid = (x.to(device, non_blocking=non_blocking) for x in (self.value, self.valid))
-        return TaskLabels(value, valid, self.rows)
+        return replace(self, value=value, valid=valid)
 
 
 @dataclass(frozen=True)

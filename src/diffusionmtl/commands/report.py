@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from diffusionmtl.build import build_dataset
+from diffusionmtl.build import build_dataset, build_training_set
 from diffusionmtl.commands.output import progress_bar
 from diffusionmtl.config import DataSettings
 from diffusionmtl.data.base import DenseDataset
@@ -40,6 +40,7 @@ def compare_report(runs: Mapping[str, Path], path: Path, title: str, command: st
 
 def _data(settings: DataSettings, split: str) -> DenseDataset | None:
     try:
-        return build_dataset(settings, split, progress_bar("drawing rooms"))
+        shown = progress_bar("drawing rooms")
+        return build_training_set(settings, shown) if split == "train" else build_dataset(settings, split, shown)
     except UserError:
         return None

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import yaml
 
-from diffusionmtl.build import build_dataset, build_network, build_training_data, check_batch, describe_run, restore_run
+from diffusionmtl.build import (
+    build_dataset,
+    build_network,
+    build_training_data,
+    build_training_set,
+    check_batch,
+    describe_run,
+    restore_run,
+)
 from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
 from diffusionmtl.config import REPRODUCED, Settings, read_yaml
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.checks import check_samples, check_tasks_labelled
-from diffusionmtl.data.partition import DRAWN, Partition, make_partition
+from diffusionmtl.data.partition import DRAWN, Partition, by_people, make_partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.load import weights_file
@@ -50,7 +58,7 @@ def train(
         check_claimable(out, "this run")
     check_machine(settings.train)
     start = None if start_from is None or resume else read_network(weights_file(start_from))[0]
-    dataset = build_dataset(settings.data, "train", progress_bar("drawing rooms") if progress else None)
+    dataset = build_training_set(settings.data, progress_bar("drawing rooms") if progress else None)
     if resume and dataset.tasks != tasks:
         raise UserError(
             f"{run.config}: the tasks of {' '.join(settings.data.data)} have changed since; undo or start anew"
@@ -91,9 +99,11 @@ def _partition(settings: Settings, dataset: DenseDataset) -> Partition:
 
 def partition_summary(partition: Partition, dataset: DenseDataset) -> str:
     """One line: where a partition comes from, its hash and how many labels of each task it shows."""
-    counts = partition.counts([task.name for task in dataset.tasks])
+    names = [task.name for task in dataset.tasks]
+    counts, people = partition.counts(names), by_people(partition, dataset).counts(names)
     hidden = sum(not tasks for tasks in partition.visible.values())
-    shown = ", ".join(f"{task} {count}" for task, count in counts.items())
+    predicted = {task: f" ({count - people[task]} predicted)" for task, count in counts.items() if count > people[task]}
+    shown = ", ".join(f"{task} {count}{predicted.get(task, '')}" for task, count in counts.items())
     without = f"; {hidden} without any label are left out" if hidden else ""
     return f"labels: {partition.source} [{partition.digest()}]: {shown} of {len(dataset)} images{without}"
 

@@ -69,6 +69,10 @@ class DenseDataset(ABC):
         """
         return self.annotated(index)
 
+    def predicted(self, index: int) -> frozenset[str]:
+        """The annotations that no person made, among those of `annotated`."""
+        return frozenset()
+
     def counted(self, index: int) -> frozenset[str]:
         """The annotations that the figures of an evaluation are computed from.
 
@@ -92,6 +96,10 @@ class DenseDataset(ABC):
             UserError: the file cannot be read or holds what the task cannot have.
         """
 
+    def path(self, index: int, task: str | None) -> Path | None:
+        """Where the file of `stored` lies on disk by itself; None where it does not."""
+        return None
+
     def stored(self, index: int, task: str | None) -> StoredFile | None:
         """The file that an image (`task` is None) or an annotation is read from, if its task reads it as it is.
 
@@ -100,12 +108,17 @@ class DenseDataset(ABC):
         return None
 
 
-def read_sample(dataset: DenseDataset, index: int, visible: Set[str]) -> Sample:
-    """Read an image and those of its annotations that are visible. A hidden one is never opened."""
+def read_sample(dataset: DenseDataset, index: int, visible: Set[str], predicted_weight: float = 1.0) -> Sample:
+    """Read an image and those of its annotations that are visible. A hidden one is never opened.
+
+    Args:
+        predicted_weight: how much labels that are predictions count in the objective.
+    """
     image = dataset.image(index)
     labels: dict[str, Tensor] = {}
     valid: dict[str, Tensor] = {}
     for task in dataset.tasks:
         if task.name in visible:
             labels[task.name], valid[task.name] = dataset.label(index, task.name)
-    return Sample(name=dataset.names[index], index=index, image=image, labels=labels, valid=valid)
+    weights = dict.fromkeys(dataset.predicted(index) & labels.keys(), predicted_weight)
+    return Sample(dataset.names[index], index, image, labels, valid, weights)

@@ -54,7 +54,13 @@ def stack_labels(samples: Sequence[Sample], task: Task) -> TaskLabels:
             )
         value[n] = label
         valid[n] = samples[row].valid[task.name].as_subclass(Tensor)[0]
-    return TaskLabels(value=value, valid=valid, rows=torch.tensor(rows, dtype=torch.int64))
+    weights = [samples[row].weights.get(task.name, 1.0) for row in rows]
+    return TaskLabels(
+        value=value,
+        valid=valid,
+        rows=torch.tensor(rows, dtype=torch.int64),
+        weight=None if all(weight == 1 for weight in weights) else torch.tensor(weights, dtype=torch.float64),
+    )
 
 
 def _size(image: Tensor) -> str:

@@ -18,7 +18,10 @@ from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Task
 
-__all__ = ["FolderDataset", "dataset_splits", "dataset_tasks", "write_dataset_yaml"]
+__all__ = ["PREDICTED", "FolderDataset", "dataset_splits", "dataset_tasks", "label_files", "write_dataset_yaml"]
+
+PREDICTED = "predicted"
+"""Beside `images`: labels that a network predicted, in folders of the tasks (`data.completed`)."""
 
 _SAFE_SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
@@ -42,7 +45,7 @@ class FolderDataset(StoredDataset):
         self._max_pixels = max_pixels
         self._images = _images(self._folder / IMAGES, root)
         self.names = tuple(self._images)
-        self._found = {task.name: _labels(self._folder / task.name, task, root) for task in tasks}
+        self._found = {task.name: label_files(self._folder / task.name, task, root) for task in tasks}
         self._labels = {
             task: {n: s for n, s in found.items() if n in self._images} for task, found in self._found.items()
         }
@@ -97,11 +100,15 @@ class FolderDataset(StoredDataset):
 
     def where(self, index: int, task: str | None) -> str:
         """The path of the file."""
-        return str(self.image_path(index) if task is None else self.label_path(index, task))
+        return str(self.path(index, task))
+
+    def path(self, index: int, task: str | None) -> Path:
+        """The file."""
+        return self.image_path(index) if task is None else self.label_path(index, task)
 
     def stored(self, index: int, task: str | None) -> StoredFile | None:
         """The file."""
-        return StoredFile.at(self.image_path(index) if task is None else self.label_path(index, task))
+        return StoredFile.at(self.path(index, task))
 
     def orphans(self) -> list[Path]:
         """Label files without an image of their name: most likely misnamed."""
@@ -123,7 +130,7 @@ class FolderDataset(StoredDataset):
 
     def undeclared_folders(self) -> list[Path]:
         """Folders beside `images` that `dataset.yaml` does not name."""
-        known = {task.name for task in self.tasks} | {IMAGES}
+        known = {task.name for task in self.tasks} | {IMAGES, PREDICTED}
         return sorted(
             p for p in self._folder.iterdir() if p.is_dir() and p.name not in known and not p.name.startswith(".")
         )
@@ -151,7 +158,7 @@ def _images(folder: Path, root: Path) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _labels(folder: Path, task: Task, root: Path) -> dict[str, str]:
+def label_files(folder: Path, task: Task, root: Path) -> dict[str, str]:
     """Name -> suffix of every label; of several for one name the suffix that the task names first."""
     rank = {suffix: i for i, suffix in enumerate(task.suffixes)}
     found: dict[str, str] = {}

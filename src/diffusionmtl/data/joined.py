@@ -74,6 +74,11 @@ class JoinedDataset(DenseDataset):
         at, i = self._place(index)
         return frozenset(self._words[at][task] for task in self.parts[at].informative(i))
 
+    def predicted(self, index: int) -> frozenset[str]:
+        """What its own data set says."""
+        at, i = self._place(index)
+        return frozenset(self._words[at][task] for task in self.parts[at].predicted(i))
+
     def counted(self, index: int) -> frozenset[str]:
         """What its own data set says."""
         at, i = self._place(index)
@@ -87,20 +92,29 @@ class JoinedDataset(DenseDataset):
     def label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
         """The label, from its own data set."""
         at, i = self._place(index)
-        return self.parts[at].label(i, self._own_word(at, task))
+        word = self._own_word(at, task)
+        assert word is not None
+        return self.parts[at].label(i, word)
 
     def stored(self, index: int, task: str | None) -> StoredFile | None:
         """The file of its own data set, unless that reads it otherwise than the union would."""
         at, i = self._place(index)
-        if task is None:
-            return self.parts[at].stored(i, None)
-        word = self._own_word(at, task)
-        own = next(t for t in self.parts[at].tasks if t.name == word)
-        united = next(t for t in self.tasks if t.name == task)
-        return self.parts[at].stored(i, word) if replace(own, name=task) == united else None
+        return self.parts[at].stored(i, self._own_word(at, task)) if self._read_alike(at, task) else None
 
-    def _own_word(self, at: int, task: str) -> str:
-        return next(word for word, joined in self._words[at].items() if joined == task)
+    def path(self, index: int, task: str | None) -> Path | None:
+        """Likewise."""
+        at, i = self._place(index)
+        return self.parts[at].path(i, self._own_word(at, task)) if self._read_alike(at, task) else None
+
+    def _read_alike(self, at: int, task: str | None) -> bool:
+        """Whether a file of a data set means the same to the union; an image always does."""
+        if task is None:
+            return True
+        own = next(t for t in self.parts[at].tasks if t.name == self._own_word(at, task))
+        return replace(own, name=task) == next(t for t in self.tasks if t.name == task)
+
+    def _own_word(self, at: int, task: str | None) -> str | None:
+        return None if task is None else next(word for word, joined in self._words[at].items() if joined == task)
 
 
 def _task_names(parts: Sequence[DenseDataset], prefixes: Sequence[str]) -> list[dict[str, str]]:

@@ -29,6 +29,7 @@ class VisibleDataset(Dataset[Sample]):
     Args:
         augmentation: None gives every image as it is.
         names: restrict to these images, the training side of a hold-out for instance.
+        predicted_weight: how much labels that are predictions count in the objective.
 
     Raises:
         UserError: no image shows a label.
@@ -41,7 +42,9 @@ class VisibleDataset(Dataset[Sample]):
         augmentation: Augmentation | None,
         seed: int,
         names: Iterable[str] | None = None,
+        predicted_weight: float = 1.0,
     ) -> None:
+        self.predicted_weight = predicted_weight
         chosen = set(dataset.names if names is None else names)
         visible = [partition.visible.get(name, frozenset()) for name in dataset.names]
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
@@ -59,7 +62,7 @@ class VisibleDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        sample = read_sample(self.dataset, index, self.visible[index])
+        sample = read_sample(self.dataset, index, self.visible[index], self.predicted_weight)
         if self.augmentation is None:
             return sample
         generator = torch.Generator().manual_seed(derive_seed("augment", self.seed, epoch, index))

@@ -21,6 +21,7 @@ from diffusionmtl.errors import UserError, nearest
 Annotated = Mapping[str, frozenset[str]]
 
 MAX_BYTES = 1 << 30
+COMPLETED = "completed"
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,7 @@ PROTOCOLS: Mapping[str, Callable[[Annotated, Sequence[str], int], Partition]] = 
     "full": lambda annotated, tasks, seed: full(annotated),
     "one": one_label,
     "random": random_label,
+    COMPLETED: lambda annotated, tasks, seed: Partition(dict(annotated), "as found, completed by predictions"),
 }
 
 DRAWN = ("one", "random")
@@ -265,11 +267,16 @@ DRAWN = ("one", "random")
 
 
 def make_partition(mode: str, dataset: DenseDataset, seed: int) -> Partition:
-    """The partition that `--labels` asks for: as-found, full, one, random, or the path of a partition file.
+    """The partition that `--labels` asks for: as-found, full, one, random, completed, or the path of a partition file.
 
     Raises:
-        UserError: neither a known word nor a usable file.
+        UserError: neither a known word nor a usable file; or nothing is completed.
     """
+    if mode == COMPLETED and not any(dataset.predicted(index) for index in range(len(dataset))):
+        raise UserError(
+            f"--labels {COMPLETED}: data set '{dataset.name}' brings no predicted labels here; 'diffusionmtl complete' "
+            "writes a folder with some, for --data of 'diffusionmtl train'"
+        )
     if mode in PROTOCOLS:
         known = _informative(dataset) if mode in DRAWN else annotations(dataset)
         return PROTOCOLS[mode](known, [task.name for task in dataset.tasks], seed)
@@ -279,6 +286,12 @@ def make_partition(mode: str, dataset: DenseDataset, seed: int) -> Partition:
             f"labels: '{mode}' is neither a file nor one of {', '.join(PROTOCOLS)}.{nearest(mode, PROTOCOLS)}"
         )
     return Partition.load(path, dataset)
+
+
+def by_people(partition: Partition, dataset: DenseDataset) -> Partition:
+    """The same without labels that are predictions; images that show nothing else stay, without a label."""
+    seen = {name: partition.visible.get(name, frozenset()) for name in dataset.names}
+    return Partition({n: tasks - dataset.predicted(i) for i, (n, tasks) in enumerate(seen.items())}, partition.source)
 
 
 def hold_out(partition: Partition, fraction: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

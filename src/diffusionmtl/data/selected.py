@@ -1,6 +1,7 @@
 """A data set seen through fewer of its tasks."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from jaxtyping import UInt8
 from torch import Tensor
@@ -40,6 +41,14 @@ class SelectedTasks(DenseDataset):
     def informative(self, index: int) -> frozenset[str]:
         """Of the chosen tasks."""
         return self.dataset.informative(index) & self._chosen
+
+    def predicted(self, index: int) -> frozenset[str]:
+        """Of the chosen tasks."""
+        return self.dataset.predicted(index) & self._chosen
+
+    def path(self, index: int, task: str | None) -> Path | None:
+        """Of the same file."""
+        return self.dataset.path(index, task)
 
     def counted(self, index: int) -> frozenset[str]:
         """Of the chosen tasks."""

@@ -165,9 +165,8 @@ def replay(
 ) -> Sample:
     """Do to a sample what was drawn; colour before padding, so that the padding keeps its own."""
     image = change_colour(_reframe(sample.image, geometry), colour)
-    return Sample(
-        name=sample.name,
-        index=sample.index,
+    return replace(
+        sample,
         image=tvf.pad(image, list(geometry.padding), fill=list(fill)),
         labels=_replay_labels(sample.labels, geometry),
         valid=_replay_labels(sample.valid, geometry),

@@ -25,7 +25,7 @@ from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks.values import fitting
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_TAKEN_FOLDERS = ("dataset", "images", "pictures", "uncertainty")
+_TAKEN_FOLDERS = ("confidence", "dataset", "images", "pictures", "predicted", "uncertainty")
 
 
 def name_fault(name: object) -> str | None:
@@ -118,6 +118,10 @@ class Task(ABC):
     @abstractmethod
     def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
         """Write a value so that `read` gives it back; `stem` is the path without suffix. Returns the files written."""
+
+    def with_unknown(self) -> "Task":
+        """The same task, with files that can say of a pixel that nothing is known; by default they all can."""
+        return self
 
     def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
         """What some program predicted, from a file as `write` makes it, in the form that `activate` gives.

@@ -1,7 +1,7 @@
 """What the two kinds of yes-or-no label share: files, findings, pictures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks.base import Task, drawn_grey_where_invalid
 
 THRESHOLD = 128
+UNKNOWN = 100  # in files that must be able to say so, of a task that has no `ignore` of its own
 
 
 def read_binary(path: Path, ignore: int | None) -> tuple[Bool[Tensor, "1 h w"], Bool[Tensor, "1 h w"]]:
@@ -124,6 +125,10 @@ class BinaryTask(Task):
     def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:
         """255 x probability as an 8-bit PNG."""
         return write_binary(stem, value[0].as_subclass(Tensor).float(), valid, self.ignore)
+
+    def with_unknown(self) -> Task:
+        """With an `ignore` value."""
+        return self if self.ignore is not None else replace(self, ignore=UNKNOWN)
 
     def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
         """The probability of yes, from an 8- or 16-bit picture or a `.npy` of numbers in [0, 1]."""

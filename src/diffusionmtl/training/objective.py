@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from diffusionmtl.tasks import Task
@@ -57,8 +57,9 @@ def objective(
         L = sum_n K / |T_n| * sum_{t in T_n} w_t / B * (l_t(final) + initial_weight * l_t(initial))
 
     Every l_t is averaged over that image's own valid pixels. A batch without any label gives 0, connected to the graph.
+    Where labels count less than 1, see `shares`.
     """
-    share = len(tasks) / (batch.pairs_per_image.clamp(min=1).double() * len(batch.image))
+    share = shares(tasks, batch)
     final: dict[str, Tensor] = {}
     initial: dict[str, Tensor] = {}
     terms: list[Tensor] = []
@@ -72,13 +73,36 @@ def objective(
             return task.loss(full, batch.labels[task.name].value, batch.labels[task.name].valid)
 
         final[task.name] = loss(output.final[task.name])
-        weight = _like(task.weight * share[labels.rows], final[task.name])
+        owed = share[labels.rows] if labels.weight is None else share[labels.rows] * labels.weight
+        weight = _like(task.weight * owed, final[task.name])
         terms.append((weight * final[task.name]).sum())
         if task.name in output.initial:
             initial[task.name] = loss(output.initial[task.name])
             terms.append((initial_weight * weight * initial[task.name]).sum())
     total = torch.stack(terms).sum() if terms else torch.zeros((), device=batch.image.device, requires_grad=True)
     return Objective(total=total, final=final, initial=initial)
+
+
+def shares(tasks: Sequence[Task], batch: Batch) -> Float64[Tensor, "b"]:
+    """What a label of weight 1 of each image counts, before the weight of its task.
+
+    Without weights K / (|T_n| B). With weights a of the labels, at most 1 each,
+
+        K / B * max_{t in T_n} a_nt / sum_{t in T_n} a_nt
+
+    so that labels share their image in proportion to their weights, and the image counts as its weightiest label: every
+    image with a label of weight 1 like any other, an image with nothing but predicted labels as little as these.
+    """
+    if all(labels.weight is None for labels in batch.labels.values()):
+        return len(tasks) / (batch.pairs_per_image.clamp(min=1).double() * len(batch.image))
+    together = torch.zeros(len(batch.image), dtype=torch.float64)
+    largest = torch.zeros_like(together)
+    for labels in batch.labels.values():
+        weight = torch.ones(len(labels.rows), dtype=torch.float64) if labels.weight is None else labels.weight
+        together.index_add_(0, labels.rows, weight)
+        largest.scatter_reduce_(0, labels.rows, weight, "amax")
+    # Weights of 0 everywhere are no labels: 0 / 1.
+    return len(tasks) * largest / (torch.where(together > 0, together, 1.0) * len(batch.image))
 
 
 def _like(weight: Float[Tensor, "n"], losses: Float[Tensor, "n"]) -> Float[Tensor, "n"]:

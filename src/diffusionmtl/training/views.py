@@ -9,7 +9,7 @@ from torch import Tensor
 from diffusionmtl.data.transforms import Augmentation, augment
 from diffusionmtl.labels import ValidMap
 from diffusionmtl.tasks import Task
-from diffusionmtl.types import Batch, Sample, TaskLabels
+from diffusionmtl.types import Batch, Sample
 
 ZOOMS = (1.0, 1.2, 1.5)
 
@@ -41,7 +41,7 @@ def changed(batch: Batch, tasks: Sequence[Task], change: Callable[[Sample], Samp
         if mine:
             value = torch.stack([sample.labels[task.name].as_subclass(Tensor) for sample in mine])
             valid = torch.stack([sample.valid[task.name].as_subclass(Tensor)[0] for sample in mine])
-            old = TaskLabels(value.contiguous(), valid.contiguous(), old.rows)
+            old = replace(old, value=value.contiguous(), valid=valid.contiguous())
         labels[task.name] = old
     return replace(batch, image=torch.stack([sample.image for sample in samples]), labels=labels)
 
