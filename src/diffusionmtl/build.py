@@ -241,8 +241,9 @@ def build_training_data(settings: Settings, dataset: DenseDataset, partition: Pa
     known = by_people(partition, dataset)
     train_names, dev_names = hold_out(known, settings.data.holdout, settings.train.seed)
     train = settings.train
-    seen = VisibleDataset(dataset, partition, _augmentation(settings, dataset.tasks), train.seed, train_names)
-    batches = loader(seen, EpochSampler(seen.indices, train.batch, train.seed), train.workers)
+    varied = _augmentation(settings, dataset.tasks)
+    seen = VisibleDataset(dataset, partition, varied, train.seed, train_names, train.pseudo_weight)
+    batches = loader(seen, EpochSampler(seen.indices, train.batch, train.seed, world=train.processes), train.workers)
     dev = None
     if dev_names:
         still = Augmentation(

@@ -19,6 +19,7 @@ from diffusionmtl.arguments import CONFIG, Parser, add_settings, parsed
 from diffusionmtl.cli_data import DATA_COMMANDS, EVALUATED_DATA, Command, data_settings
 from diffusionmtl.config import GROUPS, DataSettings, settings_from_parsed
 from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.processes import is_first
 
 EXTRAS = {"lightning": "train", "tensorboard": "train", "gradio": "demo", "onnx": "export", "ray": "scale"}
 # What a disk or its owner answers; other errors of the operating system are mistakes of this program.
@@ -123,9 +124,12 @@ def _train(args: Namespace) -> int:
         start = Path(args.resume_weights) if args.resume_weights else None
         run = train(settings, Path(args.out), args.resume, start_from=start)
     except Stopped:
+        if not is_first(settings.train.processes):
+            return 0
         print(f"\nstopped; continue with: diffusionmtl train --resume --out {args.out}", file=sys.stderr)
         return 130
-    print(f"{run.root}: trained. Next: diffusionmtl evaluate {run.root} --data {' '.join(settings.data.data)}")
+    if is_first(settings.train.processes):
+        print(f"{run.root}: trained. Next: diffusionmtl evaluate {run.root} --data {' '.join(settings.data.data)}")
     return 0
 
 

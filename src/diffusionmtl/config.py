@@ -24,7 +24,8 @@ REPRODUCED = (
 _DEEPEST = 50
 _TINY = 1e-12
 _POSITIVE_WORDS = (
-    "size rooms rooms_val max_pixels width grid_stride token_stride blocks attention_heads steps epochs batch xtc_width"
+    "size rooms rooms_val max_pixels width grid_stride token_stride blocks attention_heads steps epochs batch "
+    "xtc_width devices nodes"
 )
 _NOT_NEGATIVE_WORDS = (
     "label_seed hidden decoder_blocks backbone_lr weight_decay clip initial_weight workers seed checkpoint_every "
@@ -34,8 +35,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_POSITIVE_WORDS.split(), (1, math.inf)),
     **dict.fromkeys(_NOT_NEGATIVE_WORDS.split(), (0, math.inf)),
     "holdout": (0, 0.9),
-    "scale": (0.01, 100),
     "pseudo_weight": (0, 1),
+    "scale": (0.01, 100),
     "flip": (0, 1),
     "max_class_share": (_TINY, 1),
     "noise_start": (_TINY, 1 - _TINY),
@@ -164,11 +165,15 @@ class TrainSettings:
         schedule: onecycle, or poly per epoch as published.
         clip: largest gradient norm; 0 does not clip.
         initial_weight: factor on the loss of the initial predictions.
-        ema: decay of an exponential moving average of the weights, used for evaluation; 0 keeps none.
         pseudo_weight: how much a predicted label counts beside those of people (`--labels completed`).
+        ema: decay of an exponential moving average of the weights, used for evaluation; 0 keeps none.
         task_weights: factors of the objective by task name, overriding the kinds' defaults.
         precision: of the arithmetic, as Lightning names it.
         accelerator: where to compute, as Lightning names it.
+        devices: processes on this machine, a device each.
+        nodes: machines.
+        strategy: how processes share the work: ddp copies the network, fsdp cuts it up (GPUs only); auto is ddp.
+        sync_batchnorm: normalise by the statistics of all processes' batches, so that they train exactly as one would.
         workers: processes that load data.
         seed: of weights, order, augmentation and noise.
         checkpoint_every: minutes between checkpoints within an epoch; 0 checkpoints at the end of epochs only.
@@ -193,12 +198,16 @@ class TrainSettings:
     schedule: Literal["onecycle", "poly"] = "onecycle"
     clip: float = 10.0
     initial_weight: float = 0.5
+    pseudo_weight: float = 0.5
     ema: float = 0.0
     task_weights: dict[str, float] = field(default_factory=dict)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    sync_batchnorm: bool = False
     workers: int = 0
-    pseudo_weight: float = 0.5
     seed: int = 0
     checkpoint_every: float = 0.0
     checkpoint_activations: bool = False
@@ -208,6 +217,11 @@ class TrainSettings:
     xtc_width: int = 16
     xtc_table_lr: float = 1.0
     xtc_second_view: bool = True
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.devices * self.nodes
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ def demo_settings(fast: bool) -> Settings:
     """Small enough for two cores: ten minutes, or two with `fast`.
 
     A few hundred steps from random weights are too few for the published zoom and colour changes to pay, so pictures
-    are only mirrored; nor do they make a teacher that knows more than its student. These choices were made on other
-    rooms than those that the demo draws.
+    are only mirrored; that was found on other rooms than those that the demo draws. Self-training is left out to save
+    time.
     """
     return changed(
         Settings(),

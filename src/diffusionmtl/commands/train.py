@@ -16,7 +16,7 @@ from diffusionmtl.build import (
     restore_run,
 )
 from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
-from diffusionmtl.config import REPRODUCED, Settings, read_yaml
+from diffusionmtl.config import REPRODUCED, Settings, TrainSettings, read_yaml
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.checks import check_samples, check_tasks_labelled
 from diffusionmtl.data.partition import DRAWN, Partition, by_people, make_partition
@@ -24,6 +24,7 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.load import weights_file
 from diffusionmtl.models.pretrained import load_weights, read_network
+from diffusionmtl.processes import is_first
 from diffusionmtl.report.comparison import SINGLE_TASK
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
@@ -50,11 +51,13 @@ def train(
         Stopped: interrupted; the run can be resumed.
     """
     run = RunFolder(out)
+    first = is_first(settings.train.processes)
+    progress = progress and first
     if resume:
         settings, tasks = resumed_settings(run, settings)
-    elif run.resumable:
+    elif run.resumable and first:
         raise UserError(f"--out {out}: holds a run already; continue it with --resume or choose another folder")
-    else:
+    elif first:
         check_claimable(out, "this run")
     check_machine(settings.train)
     start = None if start_from is None or resume else read_network(weights_file(start_from))[0]
@@ -70,12 +73,9 @@ def train(
     if start is not None:
         load_weights(network, start, str(start_from))
     data = build_training_data(settings, dataset, partition)
-    print(partition_summary(partition, dataset))
-    if settings.data.reproduce:
-        print(f"reproduce: {REPRODUCED}")
-    for caveat in dataset.caveats:
-        print(f"note: {caveat}")
-    if not resume:
+    if first:
+        _introduce(settings, partition, dataset)
+    if first and not resume:
         visible = [partition.visible[name] for name in dataset.names]
         check_samples(dataset, visible, progress_bar("checking data") if progress else None)
         claim_folder(out, "this run")
@@ -83,6 +83,14 @@ def train(
         write_bytes_atomically(run.config, config_text(settings, dataset.tasks).encode())
     fit(network, settings, data, run, resume=resume and run.resumable, progress=progress)
     return run
+
+
+def _introduce(settings: Settings, partition: Partition, dataset: DenseDataset) -> None:
+    print(partition_summary(partition, dataset))
+    if settings.data.reproduce:
+        print(f"reproduce: {REPRODUCED}")
+    for caveat in dataset.caveats:
+        print(f"note: {caveat}")
 
 
 def _partition(settings: Settings, dataset: DenseDataset) -> Partition:
@@ -119,12 +127,15 @@ def config_text(settings: Settings, tasks: Sequence[Task]) -> str:
 def resumed_settings(run: RunFolder, asked: Settings) -> tuple[Settings, tuple[Task, ...]]:
     """The settings and tasks that a run was started with.
 
+    Where it computes is not part of a run: devices, nodes and strategy are those asked for now.
+
     Raises:
         UserError: there is no run, or `asked` has a setting that is neither a default nor the run's.
     """
     if not run.config.is_file():
         raise UserError(f"--resume: {run.root} holds no run (no config.yaml); start one without --resume")
     settings, tasks = restore_run(read_yaml(run.config), str(run.config))
+    settings = _spread_over(settings, asked.train)
     kept, default = settings.flat(), Settings().flat()
     for name, value in asked.flat().items():
         if value not in (kept[name], default[name]):
@@ -133,3 +144,19 @@ def resumed_settings(run: RunFolder, asked: Settings) -> tuple[Settings, tuple[T
                 "keeps that; leave the option out or start another run"
             )
     return settings, tasks
+
+
+def _spread_over(settings: Settings, asked: TrainSettings) -> Settings:
+    """As many images per step as the run was started with, over the processes that are there now.
+
+    Raises:
+        UserError: they cannot be shared out evenly.
+    """
+    together = settings.train.batch * settings.train.processes
+    if together % asked.processes:
+        raise UserError(
+            f"--devices {asked.devices}: the run's {together} images per step cannot be shared by {asked.processes} "
+            f"processes; resume with a number that divides {together}"
+        )
+    place = {"devices": asked.devices, "nodes": asked.nodes, "strategy": asked.strategy}
+    return replace(settings, train=replace(settings.train, batch=together // asked.processes, **place))

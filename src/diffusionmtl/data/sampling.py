@@ -45,19 +45,27 @@ class EpochSampler(Sampler[list[Key]]):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        together = batch_size * world
-        if batch_size < 1 or not 0 <= rank < world:
-            raise ValueError(f"batch_size {batch_size}, rank {rank} of {world} processes: not possible")
-        if len(indices) < (together if drop_last else 1):
-            raise UserError(
-                f"batch size: {together} images at once, but only {len(indices)} have a label to train on; "
-                "lower --batch or label more images"
-            )
         self.indices = np.asarray(indices, dtype=np.int64)
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
-        self.rank, self.world = rank, world
         self.epoch = 0
         self.start_batch = 0
+        self.divide(rank, world)
+
+    def divide(self, rank: int, world: int) -> None:
+        """Become the sampler of process `rank` of `world`.
+
+        Raises:
+            UserError: there are not enough images for one batch each.
+        """
+        together = self.batch_size * world
+        if self.batch_size < 1 or not 0 <= rank < world:
+            raise ValueError(f"batch_size {self.batch_size}, rank {rank} of {world} processes: not possible")
+        if len(self.indices) < (together if self.drop_last else 1):
+            raise UserError(
+                f"batch size: {together} images at once, but only {len(self.indices)} have a label to train on; "
+                "lower --batch or label more images"
+            )
+        self.rank, self.world = rank, world
 
     @property
     def batches_per_epoch(self) -> int:

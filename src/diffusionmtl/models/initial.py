@@ -37,6 +37,7 @@ class InitialNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.recompute = False
+        self.all_decoders_learn = False
         self.grid_stride = grid_stride
         self.multiple = math.lcm(multiple, *backbone.strides)
         self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None])
@@ -64,7 +65,8 @@ class InitialNetwork(nn.Module):
         fused = self.fuse(picture)
         features, predictions = {}, {}
         for task in self.decoders:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and (taught is None or task in taught)):
+            learns = taught is None or self.all_decoders_learn or task in taught
+            with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
                 features[task] = self._decoded(task, fused)
                 predictions[task] = self.heads[task](features[task])
         return InitialOutput(features, predictions, canvas, shared=fused)

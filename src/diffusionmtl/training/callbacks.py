@@ -1,5 +1,6 @@
 """What happens beside the optimisation: the log, stopping when asked, refusing to go on with broken numbers."""
 
+import math
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from diffusionmtl.errors import UserError
 from diffusionmtl.runfolder import LAST_CHECKPOINT
+from diffusionmtl.training.together import any_of, least, means
 
 LOG_EVERY = 10
 LOOK_EVERY = 10
@@ -28,7 +30,8 @@ class StopWhenAsked(Callback):
     """Turns the first Ctrl-C or SIGTERM into a checkpoint and an orderly end after the current step.
 
     A signal may arrive in the middle of an optimiser step, when the weights are half old and half new; so it only
-    leaves a note, and the end of the step reads it. A second signal ends the process at once.
+    leaves a note, and the end of the step reads it; of several processes the end of every tenth, since all must stop
+    there together. A second signal ends the process at once.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,7 +59,9 @@ class StopWhenAsked(Callback):
         Raises:
             Stopped: asking Lightning to stop instead would make it end the epoch as if it were complete.
         """
-        if self.asked and not trainer.is_last_batch:
+        if trainer.global_step % LOOK_EVERY and trainer.world_size > 1:
+            return
+        if not trainer.is_last_batch and any_of(self.asked, pl_module.device):
             trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
             raise Stopped
 
@@ -66,7 +71,7 @@ class StopWhenAsked(Callback):
         Raises:
             Stopped: likewise.
         """
-        if self.asked:
+        if any_of(self.asked, pl_module.device):
             raise Stopped
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -92,8 +97,13 @@ class LogSteps(Callback):
         """Every so often only: reading a loss makes the host wait for the device."""
         if trainer.global_step % LOG_EVERY:
             return
-        losses = {f"train/{name}": float(value) for name, value in outputs["means"].items()}
-        losses |= {"train/total": float(outputs["loss"]), "epoch": trainer.current_epoch}
+        found = {**outputs["means"], "total": outputs["loss"]}
+        pairs = {
+            f"{part}/{task}": len(labels.rows) for part in ("final", "initial") for task, labels in batch.labels.items()
+        }
+        counts = {**pairs, **{name: 1 for name in found if name not in pairs}}
+        losses = {f"train/{name}": value for name, value in means(found, counts, pl_module.device).items()}
+        losses["epoch"] = trainer.current_epoch
         for logger in trainer.loggers:
             logger.log_metrics(losses, step=trainer.global_step - 1)
             logger.save()
@@ -123,7 +133,7 @@ class RefuseNonFinite(Callback):
         """
         self._unseen.append(_Step(trainer.global_step, outputs["loss"], outputs["means"], batch.names))
         if len(self._unseen) >= LOOK_EVERY or trainer.is_last_batch:
-            self._look()
+            self._look(pl_module.device)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Look.
@@ -131,16 +141,20 @@ class RefuseNonFinite(Callback):
         Raises:
             UserError: likewise.
         """
-        self._look()
+        self._look(pl_module.device)
 
-    def _look(self) -> None:
+    def _look(self, device: torch.device) -> None:
         steps, self._unseen = self._unseen, []
-        for step in steps:
-            if not bool(torch.isfinite(step.loss)):
-                bad = [name for name, value in step.means.items() if not bool(torch.isfinite(value))]
-                tasks = dict.fromkeys(name.split("/", 1)[1] for name in bad)
-                more = ", ..." if len(step.names) > 4 else ""
-                raise UserError(
-                    f"step {step.number}: the loss is not finite (tasks: {', '.join(tasks) or 'unknown'}; images: "
-                    f"{', '.join(step.names[:4])}{more}); look at their labels or start again with a lower --lr"
-                )
+        mine = next((step for step in steps if not bool(torch.isfinite(step.loss))), None)
+        first = least(math.inf if mine is None else mine.number, device)
+        if first == math.inf:
+            return
+        if mine is None or mine.number > first:
+            raise UserError(f"step {first:.0f}: the loss of another process is not finite; it says which")
+        bad = [name for name, value in mine.means.items() if not bool(torch.isfinite(value))]
+        tasks = dict.fromkeys(name.split("/", 1)[1] for name in bad)
+        more = ", ..." if len(mine.names) > 4 else ""
+        raise UserError(
+            f"step {mine.number}: the loss is not finite (tasks: {', '.join(tasks) or 'unknown'}; images: "
+            f"{', '.join(mine.names[:4])}{more}); look at their labels or start again with a lower --lr"
+        )

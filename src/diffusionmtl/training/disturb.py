@@ -15,14 +15,23 @@ PATCH_CHANCE = 0.25
 _GREY = torch.tensor([0.299, 0.587, 0.114])
 
 
-def disturbed(image: UInt8[Tensor, "b 3 h w"], generator: torch.Generator) -> UInt8[Tensor, "b 3 h w"]:
+def disturbed(
+    image: UInt8[Tensor, "b 3 h w"], generator: torch.Generator, rank: int = 0, world: int = 1
+) -> UInt8[Tensor, "b 3 h w"]:
     """Each picture with another brightness, contrast, saturation and tint, and up to two patches of its mean colour.
 
     Everything is drawn on the CPU whatever the device, so that devices agree and none waits for another.
+
+    Args:
+        image: of this process.
+        generator: on the CPU, in the same state in all processes.
+        rank, world: this process and how many there are: each draws for all and takes its share, so that together they
+            disturb as one would.
     """
     count, _, height, width = image.shape
-    draws = torch.rand(count, 8, generator=generator)
-    patches = torch.rand(count, PATCHES, 5, generator=generator).tolist()
+    mine = slice(rank * count, (rank + 1) * count)
+    draws = torch.rand(world * count, 8, generator=generator)[mine]
+    patches = torch.rand(world * count, PATCHES, 5, generator=generator)[mine].tolist()
     change = sent(draws, image.device)[:, :, None, None, None]
     rgb = image.float() / 255
     rgb = rgb * _between(change[:, 0], COLOUR) + BRIGHTNESS * (2 * change[:, 1] - 1)

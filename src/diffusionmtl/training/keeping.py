@@ -16,6 +16,7 @@ from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.pretrained import read_plain_checkpoint, save_network
 from diffusionmtl.runfolder import LAST_CHECKPOINT
+from diffusionmtl.training.together import any_of
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -126,7 +127,9 @@ class Keep(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write the checkpoint if it is time, but not after an epoch's last step: its end is about to do it."""
-        if self.every and time.monotonic() - self._written >= self.every and not trainer.is_last_batch:
+        if not self.every or trainer.is_last_batch:
+            return
+        if any_of(time.monotonic() - self._written >= self.every, pl_module.device):
             trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
             self._written = time.monotonic()
 

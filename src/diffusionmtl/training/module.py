@@ -59,12 +59,15 @@ class TrainingModule(lightning.LightningModule):
         return {"loss": owed.total, "means": owed.means()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The same objective on images held out of training, always with the same noise."""
+        """The same objective on images held out of training, always with the same noise.
+
+        Every process sees all of them: then none is counted twice, and none is waited for.
+        """
         owed = self._owed(batch, "dev", 0)
         pairs = int(batch.pairs_per_image.sum())
-        self.log("dev/total", owed.total, batch_size=len(batch.names), prog_bar=True, sync_dist=True)
+        self.log("dev/total", owed.total, batch_size=len(batch.names), prog_bar=True)
         for name, value in owed.means().items():
-            self.log(f"dev/{name}", value, batch_size=pairs, sync_dist=True)
+            self.log(f"dev/{name}", value, batch_size=pairs)
 
     def _owed(self, batch: Batch, phase: str, step: int) -> Objective:
         noise = SeededNoise(derive_seed(self.settings.seed, phase, step), batch.indices)

@@ -15,6 +15,8 @@ from diffusionmtl.build import REFINING, TrainingData, describe_run
 from diffusionmtl.config import Settings, TrainSettings
 from diffusionmtl.errors import UserError
 from diffusionmtl.models.network import Network
+from diffusionmtl.models.synced import synchronise
+from diffusionmtl.processes import is_first
 from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
 from diffusionmtl.training.callbacks import LogSteps, RefuseNonFinite, Stopped, StopWhenAsked
 from diffusionmtl.training.extra import Extra
@@ -48,16 +50,20 @@ def fit(
         Stopped: Ctrl-C or SIGTERM; the run can be resumed.
         UserError: the checkpoint does not fit, or the loss is no longer a number.
     """
+    train = settings.train
+    if train.sync_batchnorm and train.processes > 1:
+        synchronise(network)
     # Convolutions are a quarter to a half faster this way round, on CPUs and on tensor cores.
     network.to(memory_format=torch.channels_last)
-    extra = _extra(network, settings, data)
-    module = TrainingModule(network, data.tasks, settings.train, len(data.train), extra)
-    if resume:
+    if resume and is_first(train.processes):
         folder.set_log_aside()
     with warnings.catch_warnings(), _quiet_lightning():
         _ignore_advice()
-        callbacks = _callbacks(network, settings.train, folder, describe_run(settings, data.tasks))
-        trainer = _trainer(settings.train, folder, callbacks, data.dev is not None, progress)
+        callbacks = _callbacks(network, train, folder, describe_run(settings, data.tasks))
+        trainer = _trainer(train, folder, callbacks, data.dev is not None, progress)
+        data.train.sampler.divide(trainer.global_rank, trainer.world_size)
+        extra = _extra(network, settings, data)
+        module = TrainingModule(network, data.tasks, train, len(data.train), extra)
         before = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(
@@ -108,7 +114,9 @@ def check_machine(train: TrainSettings) -> None:
         try:
             lightning.Trainer(
                 accelerator=train.accelerator,
-                devices=1,
+                devices=train.devices,
+                num_nodes=train.nodes,
+                strategy=train.strategy,
                 precision=train.precision,
                 logger=False,
                 enable_checkpointing=False,
@@ -117,7 +125,8 @@ def check_machine(train: TrainSettings) -> None:
             )
         except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"--accelerator {train.accelerator} --precision {train.precision}: {reason}") from None
+            asked = f"--accelerator {train.accelerator} --devices {train.devices} --strategy {train.strategy}"
+            raise UserError(f"{asked} --precision {train.precision}: {reason}") from None
 
 
 def _trainer(
@@ -126,7 +135,9 @@ def _trainer(
     return lightning.Trainer(
         max_epochs=train.epochs,
         accelerator=train.accelerator,
-        devices=1,
+        devices=train.devices,
+        num_nodes=train.nodes,
+        strategy=train.strategy,
         precision=train.precision,
         gradient_clip_val=train.clip or None,
         logger=[CSVLogger(folder.log, name="", version=""), TensorBoardLogger(folder.log, name="", version="")],
@@ -177,5 +188,6 @@ def _ignore_advice() -> None:
         ".*Experiment logs directory.*",
         ".*no `val_dataloader`.*",
         ".*is deprecated, use `isinstance.treespec.*",
+        ".*sync_dist=True.*",
     ):
         warnings.filterwarnings("ignore", message=message)

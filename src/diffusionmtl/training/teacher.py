@@ -15,6 +15,7 @@ from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task
 from diffusionmtl.training.disturb import disturbed
 from diffusionmtl.training.extra import Extra, ParameterGroup, Seen
+from diffusionmtl.training.together import place
 from diffusionmtl.transfer import sent
 from diffusionmtl.types import Batch
 
@@ -62,7 +63,7 @@ class SelfTraining(Extra):
     def shown(self, batch: Batch, seed: int) -> Batch:
         """The pictures disturbed."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "disturb"))
-        return replace(batch, image=disturbed(batch.image, generator))
+        return replace(batch, image=disturbed(batch.image, generator, *place()))
 
     def terms(self, network: Network, seen: Seen) -> Mapping[str, Float[Tensor, ""]]:
         """One per task."""

@@ -1,0 +1,105 @@
+"""Three steps of training in one of several processes: `python -m tests.training.several OUT METHOD SELF_TRAINING`.
+
+Every process gets its rows of the same global batches; the environment says which process it is, as torchrun does.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+
+from benchmarks import networks as given
+from diffusionmtl.build import build_network
+from diffusionmtl.config import NetworkSettings, Settings, changed
+from diffusionmtl.data.collate import collate
+from diffusionmtl.data.partition import Partition
+from diffusionmtl.models.synced import synchronise
+from diffusionmtl.training.callbacks import LogSteps
+from diffusionmtl.training.extra import Extra
+from diffusionmtl.training.module import TrainingModule
+from diffusionmtl.training.teacher import self_training
+from diffusionmtl.training.views import samples_of
+from tests.conformance.resnet import thin_backbone
+from tests.toy import TASKS
+
+SIZE = (32, 64)
+IMAGES = 4
+# Per step and image, which of the five tasks is labelled. With two processes the first has images 0 and 1.
+LABELS = (
+    [[1, 1, 1, 0, 0], [0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]],  # the second has no label at all
+    [[1, 0, 0, 0, 0], [1, 0, 0, 1, 0], [0, 1, 1, 1, 1], [0, 0, 0, 1, 0]],  # each lacks tasks that the other has
+    [[0, 0, 1, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]],  # nobody has most tasks
+)
+
+
+class Record(lightning.Callback):
+    """Keeps what every step did."""
+
+    def __init__(self) -> None:
+        self.gradients: list[dict[str, torch.Tensor]] = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        found = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
+        self.gradients.append(found)
+
+
+class Log(lightning.pytorch.loggers.logger.DummyLogger):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict] = []
+
+    def log_metrics(self, metrics, step=None):
+        self.rows.append(metrics)
+
+
+def batches(rank: int, world: int) -> list:
+    share = IMAGES // world
+    mine = slice(rank * share, (rank + 1) * share)
+    whole = [given.batch(TASKS, SIZE, np.asarray(mask, dtype=bool)) for mask in LABELS]
+    return [collate(samples_of(batch, TASKS)[mine], TASKS) for batch in whole]
+
+
+def module(method: str, taught: bool) -> TrainingModule:
+    torch.manual_seed(0)
+    sizes = NetworkSettings(method=method, width=8, blocks=1, attention_heads=2, token_stride=2, decoder_blocks=1)
+    network = build_network(TASKS, sizes, backbone=thin_backbone((4, 4, 6, 8), (1, 1, 1, 1)))
+    synchronise(network)
+    extra: Extra | None = None
+    if taught:
+        partition = Partition({str(n): frozenset() if n else frozenset({"depth"}) for n in range(2)}, "a test")
+        extra = self_training(network, TASKS, partition, weight=1.0, initial_weight=0.5, total_steps=3)
+        assert extra is not None
+        extra.judges = lambda step: True
+        extra._ramp = lambda step: 1.0
+    return TrainingModule(network, TASKS, changed(Settings(), method=method, epochs=3, lr=1e-2).train, 1, extra)
+
+
+def main(out: Path, method: str, taught: bool) -> None:
+    warnings.simplefilter("ignore")
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    trained, record, log = module(method, taught).double(), Record(), Log()
+    LogSteps.on_train_batch_end.__globals__["LOG_EVERY"] = 1
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=world,
+        strategy="ddp" if world > 1 else "auto",
+        max_epochs=1,
+        callbacks=[LogSteps(), record],
+        logger=log,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(trained, torch.utils.data.DataLoader(batches(rank, world), batch_size=None))
+    if rank == 0:
+        weights = {name: value.detach() for name, value in trained.state_dict().items()}
+        torch.save({"weights": weights, "gradients": record.gradients, "log": log.rows}, out)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "taught")
