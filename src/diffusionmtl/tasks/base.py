@@ -89,6 +89,7 @@ class Task(ABC):
     higher_is_better: ClassVar[bool]
     unit: ClassVar[str]
     spread_unit: ClassVar[str]
+    rightness: ClassVar[str] = ""  # what `is_right` asks, in words; a kind without it cannot be completed
 
     @property
     @abstractmethod
@@ -183,6 +184,21 @@ class Task(ABC):
     def spread(self, draws: Float[Tensor, "s n a h w"]) -> Float[Tensor, "n h w"]:
         """How far s activated outputs of the same image disagree, per pixel, in `spread_unit`; 0 if they are equal."""
         return draws.std(dim=0, correction=0).mean(dim=1)
+
+    def confidence(
+        self, estimate: Float[Tensor, "n a h w"], spread: Float[Tensor, "n h w"] | None
+    ) -> Float[Tensor, "n h w"]:
+        """How sure an estimate is, from 0 to 1; comparable within a task only. By default 1 / (1 + spread).
+
+        Args:
+            spread: `spread` of the draws that the estimate is the mean of; None for a single draw.
+        """
+        agreed = torch.zeros_like(estimate[:, 0]) if spread is None else spread
+        return 1 / (1 + agreed)
+
+    def is_right(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Bool[Tensor, "n h w"]:
+        """Where a value is as good as its label, in the sense of `rightness`."""
+        raise NotImplementedError(f"kind '{self.kind}' does not say when a prediction is right")
 
     @abstractmethod
     def meter(self) -> Meter:

@@ -107,6 +107,7 @@ class BinaryTask(Task):
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "probability"
     spread_unit: ClassVar[str] = "probability"
+    rightness: ClassVar[str] = "yes or no as in the label"
 
     def __post_init__(self) -> None:
         if self.ignore is not None and not 0 <= self.ignore <= 255:
@@ -133,6 +134,17 @@ class BinaryTask(Task):
     def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
         """The probability of yes, from an 8- or 16-bit picture or a `.npy` of numbers in [0, 1]."""
         return read_probability(path)[None]
+
+    def confidence(
+        self, estimate: Float[Tensor, "n a h w"], spread: Float[Tensor, "n h w"] | None
+    ) -> Float[Tensor, "n h w"]:
+        """The probability of the answer: of yes or of no."""
+        yes = self.value(estimate)[:, 0]
+        return torch.maximum(yes, 1 - yes)
+
+    def is_right(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Bool[Tensor, "n h w"]:
+        """Where both say yes or both say no."""
+        return (value[:, 0] >= 0.5) == label[:, 0].bool()
 
     def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
         """The share of the valid pixels that says yes."""

@@ -18,6 +18,7 @@ from diffusionmtl.tasks import joint
 from diffusionmtl.tasks.base import Meter, Task, all_valid, drawn_grey_where_invalid
 
 _NEAR, _FAR = 0.05, 100.0
+_RATIO = 1.25
 
 
 class DepthMap(LabelMap):
@@ -82,6 +83,7 @@ class Depth(Task):
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "m"
     spread_unit: ClassVar[str] = "m"
+    rightness: ClassVar[str] = "less than 1.25 times too much or too little"
     nearness: ClassVar[float] = -1.0  # times the value grows towards the viewer
 
     def __post_init__(self) -> None:
@@ -146,6 +148,20 @@ class Depth(Task):
     def joint_label(self, label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n j h w"]:
         """Likewise."""
         return joint.over_largest(label, valid)
+
+    def confidence(
+        self, estimate: Float[Tensor, "n a h w"], spread: Float[Tensor, "n h w"] | None
+    ) -> Float[Tensor, "n h w"]:
+        """1 where the draws agree, falling to 0 where their spread is a quarter of the value."""
+        value = estimate[:, 0]
+        if spread is None:
+            return torch.ones_like(value)
+        return (1 - spread / value / (_RATIO - 1)).clamp(min=0)
+
+    def is_right(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Bool[Tensor, "n h w"]:
+        """Where the ratio of both is below 1.25, whichever is larger."""
+        one, other = value[:, 0], label[:, 0]
+        return torch.maximum(one / other, other / one) < _RATIO
 
     def meter(self) -> Meter:
         """Pooled errors."""

@@ -17,6 +17,8 @@ from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
 from diffusionmtl.tasks.base import Meter, Task, drawn_grey_where_invalid
 
+_NEARBY = 22.5
+
 
 class NormalMap(LabelMap):
     """Unit vectors [3 H W]: x right, y up, z to the viewer."""
@@ -86,6 +88,7 @@ class SurfaceNormals(Task):
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "unit vector"
     spread_unit: ClassVar[str] = "degrees"
+    rightness: ClassVar[str] = "less than 22.5 degrees off"
 
     def __post_init__(self) -> None:
         if self.frame not in ("opengl", "opencv"):
@@ -163,6 +166,18 @@ class SurfaceNormals(Task):
         """Mean angle of the draws to their mean direction, in degrees."""
         mean = F.normalize(draws.mean(dim=0), dim=1)
         return torch.stack([mf.angular_error_degrees(draw, mean) for draw in draws]).mean(dim=0)
+
+    def confidence(
+        self, estimate: Float[Tensor, "n a h w"], spread: Float[Tensor, "n h w"] | None
+    ) -> Float[Tensor, "n h w"]:
+        """1 where the draws agree, falling to 0 where they are 22.5 degrees from their mean."""
+        if spread is None:
+            return torch.ones_like(estimate[:, 0])
+        return (1 - spread / _NEARBY).clamp(min=0)
+
+    def is_right(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Bool[Tensor, "n h w"]:
+        """Where the angle is below 22.5 degrees."""
+        return mf.angular_error_degrees(value.as_subclass(Tensor), label.as_subclass(Tensor)) < _NEARBY
 
     def meter(self) -> Meter:
         """Pooled angles."""

@@ -83,6 +83,7 @@ class SemanticSegmentation(JointClasses):
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "class"
     spread_unit: ClassVar[str] = "probability moved"
+    rightness: ClassVar[str] = "the class of the label"
 
     def __post_init__(self) -> None:
         if isinstance(self.classes, str) or len(self.classes) < 2:
@@ -175,6 +176,16 @@ class SemanticSegmentation(JointClasses):
     def spread(self, draws: Float[Tensor, "s n a h w"]) -> Float[Tensor, "n h w"]:
         """Mean total variation distance of the draws to their mean: the probability mass that moves, in [0, 1]."""
         return 0.5 * (draws - draws.mean(dim=0)).abs().sum(dim=2).mean(dim=0)
+
+    def confidence(
+        self, estimate: Float[Tensor, "n a h w"], spread: Float[Tensor, "n h w"] | None
+    ) -> Float[Tensor, "n h w"]:
+        """The probability of the most probable class."""
+        return estimate.amax(dim=1)
+
+    def is_right(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Bool[Tensor, "n h w"]:
+        """Where the class is the same."""
+        return value[:, 0].long() == label[:, 0].long()
 
     def meter(self) -> Meter:
         """Pooled IoU."""

@@ -1,0 +1,167 @@
+"""Predictions that are sure enough to stand for labels: what is answered, how surely, and from where on it is kept."""
+
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int32, Int64, Shaped, UInt8
+from torch import Tensor
+
+from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.inference.predictor import Predictor
+from diffusionmtl.metrics.precision import (
+    LEVELS,
+    Kept,
+    kept_from,
+    level_of,
+    levels,
+    most_kept,
+    precision_counts,
+    threshold_of,
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a completed label depends on beside the network and the image.
+
+    Attributes:
+        precision: the share of kept pixels that shall be right, where no threshold is given.
+        thresholds: by task, a confidence from 0 to 1 from which on pixels are kept.
+        samples: noise draws.
+        seed: of the noise.
+        flip: see the mirror image too; a network without noise is otherwise never unsure of depth and normals.
+    """
+
+    precision: float = 0.95
+    thresholds: tuple[tuple[str, float], ...] = ()
+    samples: int = 4
+    seed: int = 0
+    flip: bool = True
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One task of one image.
+
+    Attributes:
+        value: in the task's unit.
+        level: `metrics.precision.levels` of its confidence.
+    """
+
+    value: Shaped[Tensor, "c h w"]
+    level: Int32[Tensor, "h w"]
+
+    def kept(self, level: int) -> Bool[Tensor, "h w"]:
+        """Where it is as sure as that."""
+        return self.level >= level
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """From where on predictions of a task are kept, and what is known of that.
+
+    Attributes:
+        level: None where no threshold keeps the precision: nothing of this task is kept.
+        given: it was asked for, not found.
+        images: held-out images with a label of the task.
+        precision: share of what it keeps of these that is right; None if there are none.
+        checked: the same for labels that the threshold was not chosen by: found on every other held-out image and
+            measured on the rest, and the reverse; None where there are not enough.
+        share: of the pixels of the held-out labels that it keeps.
+    """
+
+    level: int | None
+    given: bool
+    images: int
+    precision: float | None
+    checked: float | None
+    share: float | None
+
+    @property
+    def confidence(self) -> float | None:
+        """Of its level."""
+        return None if self.level is None else threshold_of(self.level)
+
+
+def answers(predictor: Predictor, image: UInt8[Tensor, "3 h w"], tasks: Set[str], asked: Asked) -> dict[str, Answer]:
+    """Predict some tasks for one image; class probabilities are never held for the whole of it."""
+    tiling = predictor.tiling_for((image.shape[-2], image.shape[-1]))
+    parts: dict[str, list[Answer]] = {task.name: [] for task in predictor.tasks if task.name in tasks}
+    for band in predictor.bands(image, asked.samples, asked.seed, tiling=tiling, flip=asked.flip):
+        for task in predictor.tasks:
+            if task.name in parts:
+                found = band.tasks[task.name]
+                level = levels(task.confidence(found.mean, found.spread))
+                parts[task.name].append(Answer(task.value(found.mean)[0], level[0]))
+    return {
+        name: Answer(torch.cat([p.value for p in rows], dim=-2), torch.cat([p.level for p in rows], dim=-2))
+        for name, rows in parts.items()
+    }
+
+
+def find_thresholds(
+    predictor: Predictor,
+    dataset: DenseDataset,
+    held_out: Mapping[int, Set[str]],
+    wanted: Iterable[str],
+    asked: Asked,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Threshold]:
+    """Per task the threshold that is given, or keeps the precision on held-out labels and most of their pixels.
+
+    Args:
+        held_out: by index of an image, the tasks whose labels may be compared with.
+        wanted: the tasks.
+    """
+    names = list(wanted)
+    counts = {name: torch.zeros(2, 2, LEVELS, dtype=torch.int64) for name in names}
+    images = dict.fromkeys(names, 0)
+    by_name = {task.name: task for task in predictor.tasks}
+    for done, (index, tasks) in enumerate(held_out.items(), start=1):
+        seen = {name for name in names if name in tasks}
+        found = answers(predictor, dataset.image(index), seen, asked) if seen else {}
+        for name, answer in found.items():
+            label, valid = (x.as_subclass(Tensor) for x in dataset.label(index, name))
+            right = by_name[name].is_right(answer.value[None], label[None])[0]
+            counts[name][images[name] % 2] += precision_counts(answer.level, right, valid[0])
+            images[name] += 1
+        if progress is not None:
+            progress(done, len(held_out))
+    given = dict(asked.thresholds)
+    return {name: threshold(counts[name], images[name], asked.precision, given.get(name)) for name in names}
+
+
+def threshold(
+    halves: Int64[Tensor, "2 2 65536"], images: int, precision: float, given: float | None = None
+) -> Threshold:
+    """The threshold for a task from the counts of either half of the held-out images."""
+    counts = halves.sum(dim=0)
+    found = most_kept(counts, precision) if given is None else kept_from(counts, level_of(given))
+    if found is None:
+        return Threshold(None, False, images, None, None, None)
+    checked = None
+    if given is None:
+        checked = _checked(halves, most_kept(halves[0], precision), most_kept(halves[1], precision))
+    known = images > 0
+    return Threshold(
+        level=found.level,
+        given=given is not None,
+        images=images,
+        precision=_number(found.precision) if known else None,
+        checked=checked,
+        share=_number(found.share) if known else None,
+    )
+
+
+def _checked(halves: Int64[Tensor, "2 2 65536"], first: Kept | None, second: Kept | None) -> float | None:
+    """The precision of the threshold of each half on the other."""
+    if first is None or second is None:
+        return None
+    sums = halves[1][:, first.level :].sum(dim=1) + halves[0][:, second.level :].sum(dim=1)
+    right, kept = sums.tolist()
+    return right / kept if kept else None
+
+
+def _number(x: float) -> float | None:
+    return x if x == x else None
