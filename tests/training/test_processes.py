@@ -1,15 +1,18 @@
 """Several processes train exactly as one does, however unequally labels fall to them."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from diffusionmtl.processes import is_first
+from diffusionmtl.runfolder import LAST_CHECKPOINT
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,6 +65,72 @@ def test_two_processes_train_as_one(tmp_path, words):
     for mine, theirs in zip(one["log"], two["log"], strict=True):
         assert mine.keys() == theirs.keys()
         assert all(mine[name] == pytest.approx(theirs[name], rel=1e-9) for name in mine), (mine, theirs)
+
+
+TINY = (
+    "--data rooms --size 32 32 --rooms 48 --rooms-val 2 --labels one --holdout 0.1 --backbone test_efficientnet "
+    "--width 16 --attention-heads 4 --blocks 1 --token-stride 2 --epochs 200 --accelerator cpu"
+)
+
+
+def started(out: Path, words: str) -> subprocess.Popen[str]:
+    """A training run, once it has left its first checkpoint."""
+    running = command(f"{TINY} {words} --out {out}")
+    until = time.monotonic() + 240
+    while not (out / "checkpoints" / LAST_CHECKPOINT).is_file():
+        assert running.poll() is None and time.monotonic() < until, running.communicate()
+        time.sleep(0.2)
+    return running
+
+
+def command(words: str) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "diffusionmtl", "train", *words.split()],
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def logged(out: Path) -> int:
+    return sum(path.stat().st_size for path in (out / "log").glob("metrics*.csv"))
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+def test_a_dead_process_ends_the_run_soon_and_says_what_to_do(tmp_path):
+    running = started(tmp_path / "run", "--batch 2 --devices 2")
+    (other,) = children(running)
+    os.kill(other, signal.SIGKILL)
+    printed, _ = running.communicate(timeout=60)
+    assert running.returncode == 2
+    assert "another process of this run has ended" in printed and "--resume" in printed
+
+
+@pytest.mark.slow
+def test_asked_to_stop_all_processes_stop_together_and_one_alone_goes_on(tmp_path):
+    out = tmp_path / "run"
+    running = started(out, "--batch 2 --devices 2")
+    running.send_signal(signal.SIGTERM)
+    printed, _ = running.communicate(timeout=120)
+    assert running.returncode == 130 and "continue with: diffusionmtl train --resume" in printed
+    odd = command(f"--resume --devices 3 --accelerator cpu --out {out}")
+    printed, _ = odd.communicate(timeout=120)
+    assert odd.returncode == 2 and "4 images per step cannot be shared by 3" in printed
+    before = logged(out)
+    alone = command(f"--resume --accelerator cpu --out {out}")
+    until = time.monotonic() + 240
+    while logged(out) <= before:
+        assert alone.poll() is None and time.monotonic() < until, alone.communicate()
+        time.sleep(0.5)
+    alone.send_signal(signal.SIGTERM)
+    printed, _ = alone.communicate(timeout=120)
+    assert alone.returncode == 130
 
 
 def test_one_process_is_the_first_whatever_runs_around_it():

@@ -27,6 +27,8 @@ from diffusionmtl.training.xtc import cross_task_consistency
 
 __all__ = ["Stopped", "check_machine", "fit"]
 
+LOST = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "Timed out waiting", "NCCL")
+
 
 def fit(
     network: Network,
@@ -48,7 +50,7 @@ def fit(
 
     Raises:
         Stopped: Ctrl-C or SIGTERM; the run can be resumed.
-        UserError: the checkpoint does not fit, or the loss is no longer a number.
+        UserError: the checkpoint does not fit, the loss is no longer a number, or another process is gone.
     """
     train = settings.train
     if train.sync_batchnorm and train.processes > 1:
@@ -76,6 +78,13 @@ def fit(
         except SystemExit:  # Lightning's answer to a KeyboardInterrupt, after which it lets nobody interrupt again
             signal.signal(signal.SIGINT, before)
             raise KeyboardInterrupt from None
+        except RuntimeError as error:
+            if train.processes > 1 and any(word in str(error) for word in LOST):
+                raise UserError(
+                    f"{folder.root}: another process of this run has ended or cannot be reached; its own output says "
+                    "why. Mend that and continue with --resume, with as many processes as you like"
+                ) from error
+            raise
 
 
 def _extra(network: Network, settings: Settings, data: TrainingData) -> Extra | None:
