@@ -200,6 +200,26 @@ class Task(ABC):
         """Where a value is as good as its label, in the sense of `rightness`."""
         raise NotImplementedError(f"kind '{self.kind}' does not say when a prediction is right")
 
+    @property
+    def error_unit(self) -> str:
+        """Of `error`; that of the spread unless a kind says otherwise."""
+        return self.spread_unit
+
+    def error(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Float[Tensor, "n h w"]:
+        """How wrong a value is, 0 or more, in `error_unit`: what an uncertainty should foretell.
+
+        By default the absolute difference, averaged over channels.
+        """
+        return (value.as_subclass(Tensor) - label.as_subclass(Tensor).float()).abs().mean(dim=1)
+
+    def log_odds(self, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n k h w"] | None:
+        """The probabilities that an estimate states, as `metrics.calibration` takes them: k = 1 for yes or no.
+
+        The label is then whole numbers [n 1 h w] below max(k, 2). None for a kind that states no probability: its
+        spread stands for the expected error instead.
+        """
+        return None
+
     @abstractmethod
     def meter(self) -> Meter:
         """A fresh meter for this task."""

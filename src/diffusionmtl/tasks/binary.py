@@ -16,6 +16,7 @@ from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks.base import Task, drawn_grey_where_invalid
 
 THRESHOLD = 128
+_SURE = 1e-7  # what float32 can tell from certainty
 UNKNOWN = 100  # in files that must be able to say so, of a task that has no `ignore` of its own
 
 
@@ -145,6 +146,10 @@ class BinaryTask(Task):
     def is_right(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Bool[Tensor, "n h w"]:
         """Where both say yes or both say no."""
         return (value[:, 0] >= 0.5) == label[:, 0].bool()
+
+    def log_odds(self, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n k h w"]:
+        """Those of yes. `error` is the distance of its probability to the label, 0 or 1."""
+        return self.value(estimate).float().logit(eps=_SURE)
 
     def describe(self, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"]) -> dict[str, float]:
         """The share of the valid pixels that says yes."""

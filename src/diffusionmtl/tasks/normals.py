@@ -179,6 +179,10 @@ class SurfaceNormals(Task):
         """Where the angle is below 22.5 degrees."""
         return mf.angular_error_degrees(value.as_subclass(Tensor), label.as_subclass(Tensor)) < _NEARBY
 
+    def error(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Float[Tensor, "n h w"]:
+        """The angle between both."""
+        return mf.angular_error_degrees(value.as_subclass(Tensor), label.as_subclass(Tensor).float())
+
     def meter(self) -> Meter:
         """Pooled angles."""
         return NormalsMeter()

@@ -187,6 +187,19 @@ class SemanticSegmentation(JointClasses):
         """Where the class is the same."""
         return value[:, 0].long() == label[:, 0].long()
 
+    @property
+    def error_unit(self) -> str:
+        """Wrong or not; the mean is the share of wrong pixels."""
+        return "wrong"
+
+    def error(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Float[Tensor, "n h w"]:
+        """1 for another class, else 0."""
+        return (~self.is_right(value, label)).float()
+
+    def log_odds(self, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n k h w"]:
+        """Those of each class."""
+        return estimate.clamp(min=torch.finfo(torch.float32).tiny).log()
+
     def meter(self) -> Meter:
         """Pooled IoU."""
         return SegmentationMeter(self.classes)
