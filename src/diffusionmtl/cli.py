@@ -261,6 +261,49 @@ def _predict(args: Namespace) -> int:
     return 0
 
 
+def _complete_arguments(parser: ArgumentParser) -> None:
+    _run_arguments(parser)
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
+    parser.add_argument("--out", type=str, required=True, help="folder of the completed data set")
+    parser.add_argument(
+        "--precision", type=float, default=0.95, help="share of the kept pixels that shall be right on held-out labels"
+    )
+    parser.add_argument(
+        "--threshold", type=str, nargs="+", default=[], help="TASK=CONFIDENCE: keep from there on, whatever is right"
+    )
+    parser.add_argument("--samples", type=PositiveInt, default=4, help="noise draws per image")
+    parser.add_argument("--flip", type=bool, default=True, help="see the mirror images too")
+    parser.add_argument("--shown", type=NonNegativeInt, default=200, help="images on the review pages")
+    parser.add_argument("--resume", action="store_true", help="go on in --out")
+
+
+def _complete(args: Namespace) -> int:
+    from diffusionmtl.commands.complete import complete, completed_table, parse_thresholds
+    from diffusionmtl.inference.complete import Asked
+
+    if not 0 < args.precision <= 1:
+        raise UserError(f"--precision {args.precision:g}: is a share, more than 0 and at most 1; 0.95 for instance")
+    thresholds = parse_thresholds(args.threshold)
+    try:
+        manifest = complete(
+            Path(args.run),
+            data_settings(args, args.run),
+            Path(args.out),
+            Asked(args.precision, thresholds, args.samples, args.seed, args.flip),
+            checkpoint=args.checkpoint,
+            device=args.device,
+            resume=args.resume,
+            shown=args.shown,
+        )
+    except KeyboardInterrupt:
+        print("\nstopped; the same command with --resume goes on", file=sys.stderr)
+        return 130
+    print(completed_table(manifest))
+    print(Path(args.out) / manifest["review"][0])
+    print(f"Next: diffusionmtl train --data {args.out} --labels completed --out RUN")
+    return 0
+
+
 def _report_arguments(parser: ArgumentParser) -> None:
     _run_arguments(parser)
     add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.completed import predicted_counts
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.sheet import contact_sheet, spread_evenly
 from diffusionmtl.data.stored import StoredDataset
@@ -50,6 +51,7 @@ class SplitFindings:
         sizes: how many of the images read have which size, "HxW", most frequent first.
         warnings: what may be meant but probably is not.
         problems: what training would refuse.
+        predicted: per task, how many images have a predicted label and none of a person.
     """
 
     split: str
@@ -59,6 +61,7 @@ class SplitFindings:
     tasks: tuple[TaskFindings, ...]
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
+    predicted: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ class InspectReport:
         parts = [self.name, "", *_coverage(self.splits)]
         for split in self.splits:
             parts += ["", f"{split.split}: values of {split.read} of {split.images} images", *_values(split)]
+            if split.predicted:
+                counts = ", ".join(f"{task} {count}" for task, count in split.predicted.items())
+                parts.append(f"  predicted labels, seen with --labels completed alone: {counts}")
             for title, said in (("warning", split.warnings), ("problem", split.problems)):
                 shown = [f"  {title}: {line}" for line in said[:_SHOWN_PROBLEMS]]
                 more = len(said) - len(shown)
@@ -152,6 +158,7 @@ class _Look:
             tasks,
             tuple(self._warnings),
             tuple(self._problems),
+            predicted_counts(self._dataset) if isinstance(self._dataset, FolderDataset) else {},
         )
 
     def _image_sizes(self, indices: Iterable[int]) -> Iterator[tuple[int, ...]]:

@@ -1,0 +1,251 @@
+"""`diffusionmtl complete`: labels of people stay as they are, predicted ones keep a place and a weight of their own."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from diffusionmtl.cli import main
+from diffusionmtl.commands import complete as command
+from diffusionmtl.commands.completed_files import read_levels
+from diffusionmtl.data.completed import CompletedDataset, predicted_counts
+from diffusionmtl.data.export import export_folder
+from diffusionmtl.data.folder import FolderDataset
+from diffusionmtl.data.loading import VisibleDataset
+from diffusionmtl.data.partition import Partition, by_people, make_partition
+from diffusionmtl.errors import UserError
+from diffusionmtl.metrics.precision import LEVELS, level_of
+from diffusionmtl.report.log import read_log
+from diffusionmtl.runfolder import RunFolder
+from tests.cli.terminal import done, files_below, refused
+from tests.runs import tiny, trained
+from tests.toy import TASK_NAMES, ToyDataset
+
+# Everything is kept of these, whatever it is worth.
+KEEP_ALL = ["--threshold", *(f"{task}=0" for task in TASK_NAMES)]
+QUICK = ["--samples", "1"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Ten pictures with all labels but the last, which has none."""
+    root = tmp_path_factory.mktemp("complete") / "toys"
+    export_folder(root, {"train": ToyDataset(10, annotated={9: []})})
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """Trained on some labels of each picture, a share of them held out."""
+    settings = tiny(data=(str(data),), labels="random", holdout=0.4, epochs=1, batch=2, self_training="never")
+    return trained(settings, tmp_path_factory.mktemp("run") / "run").root
+
+
+@pytest.fixture(scope="module")
+def completed(data, run, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("completed") / "out"
+    assert main(["complete", str(run), "--data", str(data), "--out", str(out), *QUICK, *KEEP_ALL]) == 0
+    return out
+
+
+@pytest.fixture
+def seen(run, data) -> Partition:
+    """What the run saw."""
+    return Partition.load(RunFolder(run).partition, FolderDataset.open(data, "train"))
+
+
+def test_labels_of_people_are_the_same_bytes_and_hidden_ones_are_not_there(data, completed, seen):
+    before = files_below(data / "train")
+    people = {
+        f"{task}/{name}{suffix}": before[f"{task}/{name}{suffix}"]
+        for name, tasks in seen.visible.items()
+        for task in tasks
+        for suffix in (".png", ".npy")
+        if f"{task}/{name}{suffix}" in before
+    }
+    assert people
+    after = {path: data for path, data in files_below(completed / "train").items() if path.split("/")[0] != "predicted"}
+    labels = {path: data for path, data in after.items() if not path.startswith("images/")}
+    assert labels.items() <= people.items()
+    # A picture beside the array of a depth label is not read, so it does not come along.
+    assert {tuple(path.rsplit(".", 1)[0].split("/", 1)) for path in labels} == {
+        (task, name) for name, tasks in seen.visible.items() for task in tasks
+    }
+    assert {p: d for p, d in after.items() if p.startswith("images/")} == {
+        p: d for p, d in before.items() if p.startswith("images/")
+    }
+
+
+def test_what_was_read_is_not_written_to(data, run, tmp_path):
+    before = files_below(data)
+    assert main(["complete", str(run), "--data", str(data), "--out", str(tmp_path / "out"), *QUICK, *KEEP_ALL]) == 0
+    assert files_below(data) == before
+    image = next((tmp_path / "out/train/images").iterdir())
+    assert os.path.samefile(image, data / "train/images" / image.name)
+
+
+def test_every_missing_pair_is_predicted_and_no_other(completed, seen):
+    folder = FolderDataset.open(completed, "train")
+    whole = CompletedDataset(folder)
+    for index, name in enumerate(whole.names):
+        assert folder.annotated(index) == seen.visible[name]
+        assert whole.predicted(index) == frozenset(TASK_NAMES) - seen.visible[name]
+        for task in whole.tasks:
+            label, valid = whole.label(index, task.name)
+            assert label.shape[-2:] == (24, 32) and (task.name in seen.visible[name] or bool(valid.all()))
+
+
+def test_a_label_of_a_person_comes_before_a_predicted_one(completed, tmp_path):
+    copy = Path(shutil.copytree(completed, tmp_path / "copy"))
+    whole = CompletedDataset(FolderDataset.open(copy, "train"))
+    index = next(i for i in range(len(whole)) if "semseg" in whole.predicted(i))
+    path = whole.path(index, "semseg")
+    mended = copy / "train/semseg" / path.name
+    mended.parent.mkdir(exist_ok=True)
+    shutil.copy(path, mended)
+    again = CompletedDataset(FolderDataset.open(copy, "train"))
+    assert "semseg" not in again.predicted(index) and again.path(index, "semseg") == mended
+
+
+def test_only_sure_pixels_are_kept(data, run, completed, tmp_path, capsys):
+    everywhere = {path.stem: read_levels(path) for path in (completed / "confidence/semseg").iterdir()}
+    middle = float(np.median(np.stack(list(everywhere.values())))) / (LEVELS - 1)
+    words = [f"{task}={middle if task == 'semseg' else 0}" for task in TASK_NAMES]
+    done(capsys, "complete", run, "--data", data, "--out", tmp_path / "out", *QUICK, "--threshold", *words)
+    whole = CompletedDataset(FolderDataset.open(tmp_path / "out", "train"))
+    shares = []
+    for name, level in everywhere.items():
+        sure = torch.from_numpy(level >= level_of(middle))
+        index = whole.names.index(name)
+        if bool(sure.any()):
+            assert torch.equal(whole.label(index, "semseg")[1].as_subclass(Tensor)[0], sure)
+        else:
+            assert "semseg" not in whole.annotated(index)
+        shares.append(float(sure.double().mean()))
+    said = json.loads((tmp_path / "out/completed.json").read_text())["tasks"]["semseg"]
+    assert said["share"] == pytest.approx(np.mean(shares)) and 0.4 < said["share"] < 0.6
+    assert said["labels"] == sum(share > 0 for share in shares)
+
+
+def test_a_precision_that_is_out_of_reach_writes_nothing_and_says_so(data, run, tmp_path, capsys):
+    others = [word for word in KEEP_ALL if not word.startswith("normals")]
+    words = ["complete", run, "--data", data, "--out", tmp_path / "out", *QUICK, *others, "--precision", "1"]
+    said = done(capsys, *words)
+    assert "note: normals: not even the surest pixels" in said
+    assert not (tmp_path / "out/train/predicted/normals").exists()
+    assert list((tmp_path / "out/confidence/normals").iterdir())
+    manifest = json.loads((tmp_path / "out/completed.json").read_text())
+    assert manifest["tasks"]["normals"]["threshold"] is None and manifest["tasks"]["normals"]["labels"] == 0
+    assert "not sure enough" in (tmp_path / "out/review.html").read_text()
+
+
+def test_a_precision_that_is_reached_is_reported(data, run, tmp_path):
+    out = tmp_path / "out"
+    assert main(["complete", str(run), "--data", str(data), "--out", str(out), *QUICK, "--precision", "0.2"]) == 0
+    reached = [
+        of for of in json.loads((out / "completed.json").read_text())["tasks"].values() if of["level"] is not None
+    ]
+    assert reached and all(of["held_out_precision"] >= 0.2 and of["images"] >= 1 for of in reached)
+
+
+def test_without_held_out_labels_a_threshold_has_to_be_given(data, tmp_path, capsys):
+    settings = tiny(data=(str(data),), labels="one", holdout=0.0, epochs=1, batch=4, self_training="never")
+    run = trained(settings, tmp_path / "run").root
+    said = refused(capsys, "complete", run, "--data", data, "--out", tmp_path / "out", *QUICK)
+    assert "--holdout" in said and "--threshold semseg=0.9" in said
+    assert not (tmp_path / "out").exists()
+    assert main(["complete", str(run), "--data", str(data), "--out", str(tmp_path / "out"), *QUICK, *KEEP_ALL]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--threshold", "depht=0.5"], "Did you mean 'depth'?"),
+        (["--threshold", "depth"], "write TASK=CONFIDENCE"),
+        (["--threshold", "depth=2"], "write TASK=CONFIDENCE"),
+        (["--precision", "0"], "is a share"),
+        (["--data", "rooms"], "its tasks are not those of"),
+    ],
+)
+def test_mistakes(data, run, tmp_path, capsys, words, part):
+    given = ["complete", run, "--data", data, "--out", tmp_path / "out"]
+    assert part in refused(capsys, *(given if "--data" not in words else [*given[:2], *given[4:]]), *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_something_else_is_refused(data, run, completed, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("precious")
+    words = ["complete", run, "--data", data, *QUICK]
+    assert "not empty" in refused(capsys, *words, "--out", tmp_path / "full", "--resume")
+    assert "--resume or choose another" in refused(capsys, *words, "--out", completed, *KEEP_ALL)
+    assert "other options" in refused(capsys, *words, "--out", completed, "--resume", "--samples", "2", *KEEP_ALL)
+
+
+def test_interrupted_it_goes_on_where_it_was(data, run, completed, tmp_path, monkeypatch):
+    seen: list[int] = []
+    usual: Callable = command.answers
+
+    def watched(*args):
+        if len(seen) == 4:
+            seen.append(0)
+            raise KeyboardInterrupt
+        seen.append(1)
+        return usual(*args)
+
+    monkeypatch.setattr(command, "answers", watched)
+    words = ["complete", str(run), "--data", str(data), "--out", str(tmp_path / "out"), *QUICK, *KEEP_ALL]
+    assert main(words) == 130
+    assert not (tmp_path / "out/dataset.yaml").exists()
+    assert main([*words, "--resume"]) == 0
+    assert len(seen) == 1 + 10
+    mine, theirs = (files_below(folder) for folder in (tmp_path / "out", completed))
+    different = {name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)}
+    assert {name for name in different if not name.startswith(".predicted/")} == set()
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+class TestTraining:
+    def test_as_found_is_people_alone(self, completed, seen):
+        found = make_partition("as-found", FolderDataset.open(completed, "train"), 0)
+        assert found.visible == {name: seen.visible[name] for name in found.visible}
+
+    def test_completed_is_both_and_people_hold_out(self, completed, seen):
+        whole = CompletedDataset(FolderDataset.open(completed, "train"))
+        both = make_partition("completed", whole, 0)
+        assert all(tasks == frozenset(TASK_NAMES) for tasks in both.visible.values())
+        assert by_people(both, whole).visible == {name: seen.visible[name] for name in whole.names}
+        sample = VisibleDataset(whole, both, None, 0, predicted_weight=0.25)[0, 0]
+        people = seen.visible[whole.names[0]]
+        assert sample.weights == dict.fromkeys(frozenset(TASK_NAMES) - people, 0.25)
+
+    def test_data_without_predicted_labels_are_refused(self, data, completed):
+        with pytest.raises(UserError, match="brings no predicted labels"):
+            make_partition("completed", FolderDataset.open(data, "train"), 0)
+        with pytest.raises(UserError, match="brings no predicted labels"):
+            make_partition("completed", FolderDataset.open(completed, "train"), 0)
+
+    @pytest.mark.slow
+    def test_a_run_of_both_and_another_round(self, data, completed, tmp_path, capsys):
+        words = dict(data=(str(completed),), holdout=0.4, epochs=1, batch=4, self_training="never")
+        one = trained(tiny(**words, labels="completed"), tmp_path / "one")
+        assert "predicted)" in capsys.readouterr().out
+        nothing = trained(tiny(**words, labels="completed", pseudo_weight=0.0), tmp_path / "nothing")
+        assert read_log(one) != read_log(nothing)
+        out = tmp_path / "again"
+        done(capsys, "complete", one.root, "--data", completed, "--out", out, *QUICK, *KEEP_ALL)
+        assert predicted_counts(FolderDataset.open(out, "train")) == predicted_counts(
+            FolderDataset.open(completed, "train")
+        )
+
+
+def test_a_look_at_it_counts_what_is_predicted(completed, capsys):
+    said = done(capsys, "data", "inspect", completed)
+    assert "undeclared" not in said and "nothing that training would refuse" in said
+    assert "predicted" in said
