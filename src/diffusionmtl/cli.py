@@ -429,6 +429,12 @@ COMMANDS: dict[str, Command] = {
         "Predict every task for images.",
         "diffusionmtl predict runs/first photo.jpg --out predictions",
     ),
+    "complete": (
+        _complete_arguments,
+        _complete,
+        "Write the labels that a run missed as a data set, beside those that it had.",
+        "diffusionmtl complete runs/first --data my-data --out my-data-completed",
+    ),
     "report": (
         _report_arguments,
         _report,
