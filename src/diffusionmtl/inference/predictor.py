@@ -1,8 +1,9 @@
 """Predictions from a trained network: any image size, several noise draws, the same bits for the same seed."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from diffusionmtl import files
 from diffusionmtl.data.transforms import fit
-from diffusionmtl.diffusion import SeededNoise
+from diffusionmtl.diffusion import NoiseSource, SeededNoise
 from diffusionmtl.inference.bands import FINAL, INITIAL, Band, Estimates, bands
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.inference.tiles import FieldNoise, Maps, Plan, Tiling, blended
@@ -20,8 +21,10 @@ from diffusionmtl.models.blocks import resize
 from diffusionmtl.models.network import Network
 from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task
+from diffusionmtl.types import NetworkOutput
 
 ImageLike = Path | str | np.ndarray | Image.Image | Tensor
+Precision = Literal["fp32", "bf16"]
 
 
 # An unfitted image of more pixels is seen in tiles unless its user says otherwise.
@@ -35,12 +38,27 @@ class Predictor:
     Attributes:
         network: in evaluation mode.
         size: images are shrunk or enlarged to fit inside this H, W before they are seen; None leaves them.
+        precision: of convolutions and matrix products while it answers; answers are float32 always.
+
+    Args:
+        quick: gives the answers instead of `network`, see `streamlined`; `network` itself if None. Later changes of
+            `network` need not reach it.
     """
 
-    def __init__(self, network: Network, size: tuple[int, int] | None, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        network: Network,
+        size: tuple[int, int] | None,
+        device: torch.device | str = "cpu",
+        *,
+        precision: Precision = "fp32",
+        quick: Network | None = None,
+    ) -> None:
         self.network = network.to(device).eval()
         self.size = size
         self.device = torch.device(device)
+        self.precision = precision
+        self._quick = self.network if quick is None else quick.to(device).eval()
 
     def __call__(
         self, image: ImageLike, samples: int = 1, seed: int = 0, *, tiling: Tiling | None = None, flip: bool = False
@@ -116,16 +134,23 @@ class Predictor:
     ) -> Maps:
         """Raw outputs [draws c h w] of one tile; what it reaches beyond the image is padded by the network."""
         top, left, bottom, right = box
-        initial = self.network.initial(image[None, :, top:bottom, left:right].to(self.device))
         cells = (top // plan.stride, left // plan.stride)
-        outputs = [
-            self.network.finish(initial, FieldNoise(seed, *cells) if field else SeededNoise(seed, [0]))
-            for seed in (seeds if self.network.refiner is not None else seeds[:1])
-        ]
+        noises = [FieldNoise(seed, *cells) if field else SeededNoise(seed, [0]) for seed in seeds]
+        outputs = self._outputs(image[None, :, top:bottom, left:right], noises)
         found = {(FINAL, task.name): torch.cat([output.final[task.name] for output in outputs]) for task in self.tasks}
         if INITIAL in wanted:
             found |= {(INITIAL, task.name): outputs[0].initial[task.name] for task in self.tasks}
-        return found
+        return {key: raw.float() for key, raw in found.items()}
+
+    def _outputs(self, image: UInt8[Tensor, "b 3 h w"], noises: Sequence[NoiseSource]) -> list[NetworkOutput]:
+        """One per draw; the backbone and the initial network run once for all, and all of it once without refiner."""
+        with self._arithmetic():
+            initial = self._quick.initial(image.to(self.device))
+            used = noises if self._quick.refiner is not None else noises[:1]
+            return [self._quick.finish(initial, noise) for noise in used]
+
+    def _arithmetic(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -155,14 +180,11 @@ class Predictor:
         """
         if samples < 1:
             raise ValueError(f"samples must be at least 1, not {samples}")
-        initial = self.network.initial(image.to(self.device))
-        outputs = [
-            self.network.finish(initial, SeededNoise(derive_seed(seed, "sample", sample), keys))
-            for sample in range(samples if self.network.refiner is not None else 1)
-        ]
+        noises = [SeededNoise(derive_seed(seed, "sample", sample), keys) for sample in range(samples)]
+        outputs = self._outputs(image, noises)
 
         def full(raw: Tensor) -> Tensor:
-            enlarged = initial.canvas.to_image(raw)
+            enlarged = outputs[0].canvas.to_image(raw.float())
             return enlarged if size is None else resize(enlarged, size)
 
         found: dict[str, Estimates] = {}
@@ -181,19 +203,19 @@ class Predictor:
 
         Empty for a network without refinement.
         """
-        refiner = self.network.refiner
+        refiner = self._quick.refiner
         if refiner is None:
             return []
         original = to_image(image)
         seen = original if self.size is None else fit(original, self.size)
         path: list[Mapping[str, Any]] = []
-        with torch.inference_mode():
-            initial = self.network.initial(seen[None].to(self.device))
+        with torch.inference_mode(), self._arithmetic():
+            initial = self._quick.initial(seen[None].to(self.device))
             noise = SeededNoise(derive_seed(seed, "sample", 0), [0])
-            self.network.finish(initial, noise, watch=lambda step, noisy, clean: path.append(dict(clean)))
+            self._quick.finish(initial, noise, watch=lambda step, noisy, clean: path.append(dict(clean)))
 
             def answer(task: Task, clean: Tensor) -> Tensor:
-                raw = initial.canvas.to_image(refiner.signal.read(task.name, clean))
+                raw = initial.canvas.to_image(refiner.signal.read(task.name, clean).float())
                 return task.value(task.activate(raw))[0]
 
             return [{task.name: answer(task, clean[task.name]) for task in self.network.tasks} for clean in path]

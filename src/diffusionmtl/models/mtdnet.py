@@ -113,7 +113,7 @@ class Refiner(nn.Module):
             return {}
         whole = self.signal.start(initial)
         clean = whole if rows is None else {task: picked(whole[task], at) for task, at in rows.items()}
-        at = rows or {task: torch.arange(len(x), device="cpu") for task, x in clean.items()}
+        at = rows or {task: torch.arange(x.shape[0], device="cpu") for task, x in clean.items()}
         condition = self._tokens(initial, rows)
 
         def estimate(signals: Mapping[str, Tensor], step: int) -> Mapping[str, Tensor]:

@@ -69,7 +69,7 @@ class Network(nn.Module):
         if rows is None:
             asked = dict(initial.predictions)
             final = asked if self.refiner is None else self.refiner(initial, None, noise, watch)
-            rows = {task: torch.arange(len(raw), device="cpu") for task, raw in asked.items()}
+            rows = {task: torch.arange(raw.shape[0], device="cpu") for task, raw in asked.items()}
         else:
             asked = {task: picked(initial.predictions[task], at) for task, at in rows.items()}
             some = {task: at for task, at in rows.items() if len(at)}
