@@ -15,6 +15,11 @@ from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.report.draw import panel_uri, photo_uri
 
 PER_PAGE = 40
+_STYLE = """
+[aria-current] { color: var(--ink); font-weight: 600; }
+.beside { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1.2rem 1.8rem; }
+.beside .task, .beside .task + .task { border: 0; padding: 0; }
+"""
 Picture = UInt8[np.ndarray, "h w 3"]
 
 _PAGE = Template("""<!doctype html>
@@ -29,7 +34,7 @@ _PAGE = Template("""<!doctype html>
 <body>
 <a class="skip" href="#content">Skip to the content</a>
 <header><h1>$title</h1><p class="lead">$lead</p></header>
-<nav aria-label="Pages"><ul>$links</ul></nav>
+<nav aria-label="Pages"$hidden><ul>$links</ul></nav>
 <main id="content">$cards</main>
 <footer><p>Made by diffusionmtl. This file holds everything it shows; it loads nothing from the network.</p></footer>
 </body>
@@ -98,11 +103,12 @@ def _page(cards: Sequence[Card], names: Sequence[str], number: int, lead: str) -
         for at, name in enumerate(names)
     )
     style = resources("diffusionmtl.report").joinpath("page.css").read_text("utf-8")
-    style += "\n[aria-current] { color: var(--ink); font-weight: 600; }\n"
+    style += _STYLE
     return _PAGE.substitute(
         title="Predicted labels, the most doubtful first",
         lead=escape(lead),
         links=links,
+        hidden="" if len(names) > 1 else " hidden",
         style=style,
         cards="".join(map(_card, cards)),
     )
@@ -116,7 +122,7 @@ def _card(card: Card) -> str:
     return (
         f'<article class="example"><div class="about"><img src="{photo_uri(card.image)}" alt="The image {name}">'
         f'<div><h4>{name}</h4><p class="quiet">{100 * card.doubt:.0f} % of its predicted pixels are left out</p></div>'
-        f"</div><div>{rows}</div></article>"
+        f'</div><div class="beside">{rows}</div></article>'
     )
 
 
@@ -126,7 +132,7 @@ def _people(labels: Sequence[Labelled], card: Card) -> str:
     figures = "".join(
         _figure(of.label, f"Label of a person: {of.task} of {card.name}", of.task, card.image) for of in labels
     )
-    return _row("labels of people", "", figures, len(labels))
+    return _row("labels of people", "", figures, min(max(2, len(labels)), 3))
 
 
 def _predicted(of: Labelled, card: Card) -> str:
