@@ -28,8 +28,8 @@ _POSITIVE_WORDS = (
     "xtc_width devices nodes"
 )
 _NOT_NEGATIVE_WORDS = (
-    "label_seed hidden decoder_blocks backbone_lr weight_decay clip initial_weight workers seed checkpoint_every "
-    "xtc_weight xtc_table_lr"
+    "label_seed hidden decoder_blocks backbone_lr weight_decay clip skip_spikes initial_weight workers seed "
+    "checkpoint_every xtc_weight xtc_table_lr"
 )
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_POSITIVE_WORDS.split(), (1, math.inf)),
@@ -164,6 +164,7 @@ class TrainSettings:
         weight_decay: weight decay.
         schedule: onecycle, or poly per epoch as published.
         clip: largest gradient norm; 0 does not clip.
+        skip_spikes: leave out a step whose gradient is more than so many times as large as usual; 0 leaves out none.
         initial_weight: factor on the loss of the initial predictions.
         pseudo_weight: how much a predicted label counts beside those of people (`--labels completed`).
         ema: decay of an exponential moving average of the weights, used for evaluation; 0 keeps none.
@@ -197,6 +198,7 @@ class TrainSettings:
     weight_decay: float = 1e-4
     schedule: Literal["onecycle", "poly"] = "onecycle"
     clip: float = 10.0
+    skip_spikes: float = 0.0
     initial_weight: float = 0.5
     pseudo_weight: float = 0.5
     ema: float = 0.0

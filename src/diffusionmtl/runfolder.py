@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LAST_CHECKPOINT = "last.ckpt"
+PREVIOUS_CHECKPOINT = "previous.ckpt"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """`last.ckpt` to resume from; `last.safetensors` and `best.safetensors` to predict with."""
+        """`last.ckpt` to resume from, `previous.ckpt` if that is damaged; `last`/`best.safetensors` to predict with."""
         return self.root / "checkpoints"
 
     @property
@@ -56,4 +57,4 @@ class RunFolder:
     @property
     def resumable(self) -> bool:
         """Whether there is a checkpoint to resume from."""
-        return (self.checkpoints / LAST_CHECKPOINT).is_file()
+        return any((self.checkpoints / name).is_file() for name in (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT))

@@ -108,7 +108,7 @@ def test_a_dead_process_ends_the_run_soon_and_says_what_to_do(tmp_path):
     (other,) = children(running)
     os.kill(other, signal.SIGKILL)
     printed, _ = running.communicate(timeout=60)
-    assert running.returncode == 2
+    assert running.returncode in (2, -signal.SIGKILL)  # Lightning kills the first if it is the first to notice
     assert "another process of this run has ended" in printed and "--resume" in printed
 
 

@@ -7,11 +7,15 @@ import threading
 import pytest
 import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lightning.pytorch import Callback
 
 from diffusionmtl.errors import UserError
+from diffusionmtl.models.pretrained import read_plain_checkpoint
 from diffusionmtl.report.log import read_log
-from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
+from diffusionmtl.runfolder import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, RunFolder
+from diffusionmtl.training.keeping import checkpoint_to_resume
 from diffusionmtl.training.run import Stopped
 from tests.runs import STEPS_PER_EPOCH, VARIANTS, Interrupt, assert_equal, assert_same_run, tiny, trained, with_callback
 
@@ -143,10 +147,40 @@ def test_resuming_keeps_the_settings_of_the_run(whole, tmp_path):
         trained(tiny(), run, resume=True)
 
 
+def test_of_a_damaged_checkpoint_the_one_before_is_used(whole, tmp_path, capsys):
+    run = RunFolder(shutil.copytree(whole("feature").root, tmp_path / "run"))
+    last = run.checkpoints / LAST_CHECKPOINT
+    assert torch.load(run.checkpoints / PREVIOUS_CHECKPOINT)["global_step"] == STEPS_PER_EPOCH
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    again = trained(tiny(), run.root, resume=True)
+    assert "last.ckpt: damaged (the checksum of " in capsys.readouterr().err
+    assert_equal(*(torch.load(r.checkpoints / LAST_CHECKPOINT) for r in (again, whole("feature"))), "checkpoint")
+
+
+@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@settings(max_examples=60)
+def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path_factory, where, bit):
+    path = tmp_path_factory.mktemp("bit") / LAST_CHECKPOINT
+    written = {"weights": torch.arange(40.0), "step": 3, "names": ["a", "b"]}
+    torch.save(written, path)
+    content = bytearray(path.read_bytes())
+    content[int(where * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    try:
+        assert checkpoint_to_resume(path.parent) == path
+        read = read_plain_checkpoint(path)
+    except UserError:
+        return
+    assert torch.equal(read["weights"], written["weights"]) and {**read, "weights": 0} == {**written, "weights": 0}
+
+
 @pytest.mark.parametrize("damage", [b"", b"nonsense", "half", "other"])
 def test_a_damaged_checkpoint_is_named(whole, tmp_path, damage):
     run = RunFolder(shutil.copytree(whole("feature").root, tmp_path / "run"))
     path = run.checkpoints / LAST_CHECKPOINT
+    (run.checkpoints / PREVIOUS_CHECKPOINT).unlink()
     if damage == "other":
         torch.save({"model": {"weight": torch.zeros(1)}}, path)
     else:

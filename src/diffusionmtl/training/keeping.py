@@ -1,7 +1,12 @@
 """What a run leaves on disk: the checkpoint to resume from and the weights to predict with, never half written."""
 
 import io
+import os
+import shutil
+import sys
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,7 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.pretrained import read_plain_checkpoint, save_network
-from diffusionmtl.runfolder import LAST_CHECKPOINT
+from diffusionmtl.runfolder import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT
 from diffusionmtl.training.together import any_of
 
 
@@ -31,6 +36,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
         stream = io.BytesIO()
         torch.save(checkpoint, stream)
         try:
+            _keep_as_previous(Path(path))
             write_bytes_atomically(Path(path), stream.getvalue())
         except OSError as error:
             raise _unwritten(Path(path), error) from error
@@ -45,6 +51,45 @@ class AtomicCheckpoints(TorchCheckpointIO):
         if "optimizer_states" not in checkpoint:
             raise UserError(f"{path}: not a checkpoint of a training run; remove it to start the run again")
         return checkpoint
+
+
+def checkpoint_to_resume(folder: Path) -> Path:
+    """The last checkpoint, or the one before it if the bytes of the last are not those that were written.
+
+    Raises:
+        UserError: neither is whole.
+    """
+    found = [folder / name for name in (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT) if (folder / name).is_file()]
+    faults = [_fault(path) for path in found]
+    for path, fault in zip(found, faults, strict=True):
+        if fault is None:
+            if path != found[0]:
+                print(f"warning: {found[0]}: {faults[0]}; going on from {path.name}, which is older", file=sys.stderr)
+            return path
+    raise UserError(f"{found[0]}: {faults[0]}, and there is no whole one before it; start the run again")
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint, by the checksums that every part of it carries."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, zlib.error) as error:
+        return f"damaged ({str(error)[:100] or type(error).__name__})"
+    return None if part is None else f"damaged (the checksum of {part} is wrong)"
+
+
+def _keep_as_previous(path: Path) -> None:
+    """Give what lies at `path` a second name, which costs no room where the disk knows hard links."""
+    if not path.is_file():
+        return
+    second = path.with_name(f".{PREVIOUS_CHECKPOINT}.part")
+    second.unlink(missing_ok=True)
+    try:
+        os.link(path, second)
+    except OSError:
+        shutil.copyfile(path, second)
+    second.replace(path.with_name(PREVIOUS_CHECKPOINT))
 
 
 class Average(Callback):

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import warnings
 from typing import Any
 
@@ -17,16 +18,21 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.synced import synchronise
 from diffusionmtl.processes import is_first
-from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
+from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.training.callbacks import LogSteps, RefuseNonFinite, Stopped, StopWhenAsked
 from diffusionmtl.training.extra import Extra
-from diffusionmtl.training.keeping import AtomicCheckpoints, Average, Keep
+from diffusionmtl.training.keeping import AtomicCheckpoints, Average, Keep, checkpoint_to_resume
 from diffusionmtl.training.module import TrainingModule
+from diffusionmtl.training.spikes import SkipSpikes
 from diffusionmtl.training.teacher import self_training
 from diffusionmtl.training.xtc import cross_task_consistency
 
 __all__ = ["Stopped", "check_machine", "fit"]
 
+GONE = (
+    "another process of this run has ended or cannot be reached; its own output says why. Mend that and continue with "
+    "--resume, with as many processes as you like"
+)
 LOST = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "Timed out waiting", "NCCL")
 
 
@@ -57,6 +63,7 @@ def fit(
         synchronise(network)
     # Convolutions are a quarter to a half faster this way round, on CPUs and on tensor cores.
     network.to(memory_format=torch.channels_last)
+    start = checkpoint_to_resume(folder.checkpoints) if resume else None
     if resume and is_first(train.processes):
         folder.set_log_aside()
     with warnings.catch_warnings(), _quiet_lightning():
@@ -72,7 +79,7 @@ def fit(
                 module,
                 data.train,
                 data.dev,
-                ckpt_path=folder.checkpoints / LAST_CHECKPOINT if resume else None,
+                ckpt_path=start,
                 weights_only=True,
             )
         except SystemExit:  # Lightning's answer to a KeyboardInterrupt, after which it lets nobody interrupt again
@@ -80,10 +87,7 @@ def fit(
             raise KeyboardInterrupt from None
         except RuntimeError as error:
             if train.processes > 1 and any(word in str(error) for word in LOST):
-                raise UserError(
-                    f"{folder.root}: another process of this run has ended or cannot be reached; its own output says "
-                    "why. Mend that and continue with --resume, with as many processes as you like"
-                ) from error
+                raise UserError(GONE) from error
             raise
 
 
@@ -166,6 +170,7 @@ def _callbacks(
     average = Average(network, train.ema) if train.ema else None
     # Whoever writes weights or stops comes after those who change, look at and log them.
     return [
+        *([SkipSpikes(train.skip_spikes)] if train.skip_spikes else []),
         *([average] if average else []),
         LogSteps(),
         RefuseNonFinite(),
@@ -174,16 +179,30 @@ def _callbacks(
     ]
 
 
+class _SayWhatToDo(logging.Handler):
+    """Lightning kills this process once it has seen another die, and says so to nobody but this logger."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "terminated with code" in record.getMessage():
+            print(f"\ndiffusionmtl: {GONE}", file=sys.stderr, flush=True)
+
+
 class _quiet_lightning:
     """Lightning's advertisements and hardware lists stay out of the terminal; its errors do not."""
 
     def __enter__(self) -> None:
+        self._observer = logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script")
+        self._observer.setLevel(logging.INFO)
+        self._observer.propagate = False
+        self._handler = _SayWhatToDo()
+        self._observer.addHandler(self._handler)
         self._loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
         self._levels = [logger.level for logger in self._loggers]
         for logger in self._loggers:
             logger.setLevel(logging.ERROR)
 
     def __exit__(self, *_: object) -> None:
+        self._observer.removeHandler(self._handler)
         for logger, level in zip(self._loggers, self._levels, strict=True):
             logger.setLevel(level)
 
