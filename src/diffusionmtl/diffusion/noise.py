@@ -45,6 +45,26 @@ class SeededNoise:
 
 
 @dataclass(frozen=True)
+class ScaledNoise:
+    """Noise of another strength than training knew: every draw times a factor.
+
+    Attributes:
+        source: of the draws.
+        scale: the factor; 1 changes nothing.
+    """
+
+    source: NoiseSource
+    scale: float
+
+    def __call__(
+        self, task: str, step: int, rows: Int[Tensor, "n"], like: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n c h w"]:
+        """Those of the source, scaled."""
+        noise = self.source(task, step, rows, like)
+        return noise if self.scale == 1 else noise * self.scale
+
+
+@dataclass(frozen=True)
 class NoNoise:
     """Zeros: the mean of the process, for a prediction without chance."""
 

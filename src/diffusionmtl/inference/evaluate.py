@@ -56,7 +56,7 @@ def evaluate(
     Raises:
         UserError: the data set has none of the network's tasks, or one of them differs in its settings.
     """
-    shared = _shared_tasks(predictor, dataset)
+    shared = shared_tasks(predictor.network.tasks, dataset)
     chosen = list(range(len(dataset)) if indices is None else indices)
     with scoring_pool(jobs) as pool:
         tallies = {part: {name: Tally(task, pool) for name, task in shared.items()} for part in (FINAL, INITIAL)}
@@ -97,10 +97,14 @@ def _scores(tallies: Tallies, names: dict[str, str]) -> Scores:
     )
 
 
-def _shared_tasks(predictor: Predictor, dataset: DenseDataset) -> dict[str, Task]:
-    """By the data set's word for it, every task of the network that the data set has."""
+def shared_tasks(tasks: Iterable[Task], dataset: DenseDataset) -> dict[str, Task]:
+    """By the data set's word for it, every task of a network that the data set has.
+
+    Raises:
+        UserError: none, or one of them differs in its settings.
+    """
     shared: dict[str, Task] = {}
-    learnt = {task.name: task for task in predictor.network.tasks}
+    learnt = {task.name: task for task in tasks}
     for other in dataset.tasks:
         # A network trained on joined data sets may call this task after its data set too.
         task = learnt.get(other.name) or learnt.get(qualified_name(other.name, dataset.name))

@@ -9,13 +9,22 @@ from torch import Tensor
 from diffusionmtl.build import build_network, restore_run
 from diffusionmtl.config import Settings, changed
 from diffusionmtl.errors import UserError
+from diffusionmtl.inference.calibration import calibration_for
 from diffusionmtl.inference.predictor import Precision, Predictor
 from diffusionmtl.inference.streamlined import in_bfloat16, streamlined
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.pretrained import load_weights, read_network
 
 
-def load(run: Path | str, device: str = "cpu", checkpoint: str = "last", *, precision: Precision = "fp32") -> Predictor:
+def load(
+    run: Path | str,
+    device: str = "cpu",
+    checkpoint: str = "last",
+    *,
+    precision: Precision = "fp32",
+    noise_scale: float = 1.0,
+    calibrated: bool = True,
+) -> Predictor:
     """A predictor from a run folder or a weights file; needs nothing else, neither data nor the training extra.
 
     Args:
@@ -23,14 +32,20 @@ def load(run: Path | str, device: str = "cpu", checkpoint: str = "last", *, prec
         device: where to compute, e.g. `cpu` or `cuda`.
         checkpoint: `last`, or `best` by the loss on held-out training images.
         precision: `fp32`, or `bf16` for processors and GPUs that have it: about half the time, answers a little off.
+        noise_scale: what every draw of noise is multiplied by; 1 is the strength of training.
+        calibrated: use the run folder's `calibration.json`, if there is one.
 
     Raises:
-        UserError: no such run, or its weights are damaged.
+        UserError: no such run, its weights are damaged, or its calibration is of other weights or another noise.
     """
     path = weights_file(Path(run), checkpoint)
     tensors, description = read_network(path)
     network, size = restored_network(tensors, description, str(path))
-    return quick_predictor(network, size, device_of(device), precision)
+    predictor = quick_predictor(network, size, device_of(device), precision)
+    predictor.noise_scale = noise_scale
+    if calibrated and Path(run).is_dir():
+        predictor.calibration = calibration_for(Path(run), path, noise_scale)
+    return predictor
 
 
 def quick_predictor(

@@ -10,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffusionmtl import colour, files, notebook
+from diffusionmtl.inference.calibration import stated_probability
+from diffusionmtl.metrics.calibration import Scale, Temperature
 from diffusionmtl.tasks import Task
 
 PICTURES, UNCERTAINTY = "pictures", "uncertainty"
@@ -24,12 +26,21 @@ class TaskPrediction:
         estimate: what the value was decided from: class probabilities, metres, unit vectors.
         uncertainty: how far the noise draws disagree, in `task.spread_unit`; None when only one was drawn.
         initial: the estimate before refinement; None for a network without refinement.
+        fitted: what was found on held-out labels; the uncertainty of a kind without probabilities is then the error to
+            expect. None: nothing was.
     """
 
     task: Task
     estimate: Float[Tensor, "a h w"]
     uncertainty: Float[Tensor, "h w"] | None
     initial: Float[Tensor, "a h w"] | None
+    fitted: Temperature | Scale | None = None
+
+    @property
+    def probability(self) -> Float[Tensor, "k h w"] | None:
+        """Calibrated if the run is: of yes (k = 1), or of each class. None for kinds that state no probability."""
+        found = stated_probability(self.task, self.estimate[None], self.fitted)
+        return None if found is None else found[0]
 
     @property
     def value(self) -> Shaped[Tensor, "c h w"]:

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
 from diffusionmtl import files
 from diffusionmtl.data.transforms import fit
-from diffusionmtl.diffusion import NoiseSource, SeededNoise
+from diffusionmtl.diffusion import NoiseSource, ScaledNoise, SeededNoise
 from diffusionmtl.inference.bands import FINAL, INITIAL, Band, Estimates, bands
+from diffusionmtl.inference.calibration import Calibration
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.inference.tiles import FieldNoise, Maps, Plan, Tiling, blended
 from diffusionmtl.models.blocks import resize
@@ -39,6 +41,8 @@ class Predictor:
         network: in evaluation mode.
         size: images are shrunk or enlarged to fit inside this H, W before they are seen; None leaves them.
         precision: of convolutions and matrix products while it answers; answers are float32 always.
+        noise_scale: what every draw of noise is multiplied by; 1 is the strength of training.
+        calibration: what is known of its probabilities and spreads; None: they are given as they are.
 
     Args:
         quick: gives the answers instead of `network`, see `streamlined`; `network` itself if None. Later changes of
@@ -53,11 +57,15 @@ class Predictor:
         *,
         precision: Precision = "fp32",
         quick: Network | None = None,
+        noise_scale: float = 1.0,
+        calibration: Calibration | None = None,
     ) -> None:
         self.network = network.to(device).eval()
         self.size = size
         self.device = torch.device(device)
         self.precision = precision
+        self.noise_scale = noise_scale
+        self.calibration = calibration
         self._quick = self.network if quick is None else quick.to(device).eval()
 
     def __call__(
@@ -79,10 +87,27 @@ class Predictor:
         """
         original = to_image(image)
         seen = list(self.bands(original, samples, seed, tiling=tiling, flip=flip, initial=True))
+        if not flip:
+            seen = [self.calibrated(band) for band in seen]
+        fitted = {} if self.calibration is None else self.calibration.tasks
+        found = {task.name: _joined(task, [band.tasks[task.name] for band in seen]) for task in self.tasks}
         return Prediction(
-            image=original,
-            tasks={task.name: _joined(task, [band.tasks[task.name] for band in seen]) for task in self.network.tasks},
+            image=original, tasks={name: replace(task, fitted=fitted.get(name)) for name, task in found.items()}
         )
+
+    def calibrated(self, band: Band) -> Band:
+        """The same, with the error to expect in place of the spread, where a calibration says what that is.
+
+        It speaks of draws for one image, not of those that its mirror image joins (`flip`).
+        """
+        if self.calibration is None:
+            return band
+        found = dict(band.tasks)
+        for task in self.tasks:
+            part = found[task.name]
+            if part.spread is not None:
+                found[task.name] = replace(part, spread=self.calibration.expected_error(task, part.spread))
+        return replace(band, tasks=found)
 
     def bands(
         self,
@@ -147,7 +172,7 @@ class Predictor:
         with self._arithmetic():
             initial = self._quick.initial(image.to(self.device))
             used = noises if self._quick.refiner is not None else noises[:1]
-            return [self._quick.finish(initial, noise) for noise in used]
+            return [self._quick.finish(initial, ScaledNoise(noise, self.noise_scale)) for noise in used]
 
     def _arithmetic(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
@@ -178,25 +203,38 @@ class Predictor:
         Raises:
             ValueError: no samples.
         """
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, not {samples}")
-        noises = [SeededNoise(derive_seed(seed, "sample", sample), keys) for sample in range(samples)]
-        outputs = self._outputs(image, noises)
-
-        def full(raw: Tensor) -> Tensor:
-            enlarged = outputs[0].canvas.to_image(raw.float())
-            return enlarged if size is None else resize(enlarged, size)
-
+        outputs = self._drawn(image, keys, samples, seed)
         found: dict[str, Estimates] = {}
-        for task in self.network.tasks:
-            draws = torch.stack([task.activate(full(output.final[task.name])) for output in outputs])
+        for task in self.tasks:
+            draws = _draws(task, outputs, size)
             before = outputs[0].initial.get(task.name)
             found[task.name] = Estimates(
                 mean=draws.mean(dim=0),
                 spread=task.spread(draws) if len(draws) > 1 else None,
-                initial=None if before is None else task.activate(full(before)),
+                initial=None if before is None else task.activate(_enlarged(before, outputs[0], size)),
             )
         return found
+
+    def draws(
+        self,
+        image: UInt8[Tensor, "b 3 h w"],
+        keys: Sequence[int],
+        samples: int,
+        seed: int,
+        size: tuple[int, int] | None = None,
+    ) -> Iterator[tuple[Task, Float[Tensor, "s b a H W"]]]:
+        """What `estimate` takes the means of, one task after the other."""
+        outputs = self._drawn(image, keys, samples, seed)
+        for task in self.tasks:
+            yield task, _draws(task, outputs, size)
+
+    @torch.inference_mode()
+    def _drawn(self, image: Tensor, keys: Sequence[int], samples: int, seed: int) -> list[NetworkOutput]:
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, not {samples}")
+        return self._outputs(
+            image, [SeededNoise(derive_seed(seed, "sample", sample), keys) for sample in range(samples)]
+        )
 
     def steps(self, image: ImageLike, seed: int = 0) -> list[Mapping[str, Tensor]]:
         """What each denoising step would have answered, first to last: per task, values [c h w] at the size seen.
@@ -211,7 +249,7 @@ class Predictor:
         path: list[Mapping[str, Any]] = []
         with torch.inference_mode(), self._arithmetic():
             initial = self._quick.initial(seen[None].to(self.device))
-            noise = SeededNoise(derive_seed(seed, "sample", 0), [0])
+            noise = ScaledNoise(SeededNoise(derive_seed(seed, "sample", 0), [0]), self.noise_scale)
             self._quick.finish(initial, noise, watch=lambda step, noisy, clean: path.append(dict(clean)))
 
             def answer(task: Task, clean: Tensor) -> Tensor:
@@ -219,6 +257,17 @@ class Predictor:
                 return task.value(task.activate(raw))[0]
 
             return [{task.name: answer(task, clean[task.name]) for task in self.network.tasks} for clean in path]
+
+
+@torch.inference_mode()
+def _draws(task: Task, outputs: Sequence[NetworkOutput], size: tuple[int, int] | None) -> Float[Tensor, "s b a H W"]:
+    return torch.stack([task.activate(_enlarged(output.final[task.name], output, size)) for output in outputs])
+
+
+def _enlarged(raw: Tensor, output: NetworkOutput, size: tuple[int, int] | None) -> Float[Tensor, "b c H W"]:
+    """At H, W; at the size of what was seen if None."""
+    whole = output.canvas.to_image(raw.float())
+    return whole if size is None else resize(whole, size)
 
 
 def _joined(task: Task, parts: Sequence[Estimates]) -> TaskPrediction:

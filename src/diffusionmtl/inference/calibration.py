@@ -1,0 +1,134 @@
+"""What was found on held-out labels about how far a network's probabilities and spreads may be trusted.
+
+A calibration changes no answer: the estimates, their values and every score stay as they are. It changes what is said
+of them: the probabilities, and the spread, which becomes the error that is to be expected.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b, file_digest
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from diffusionmtl.errors import UserError
+from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.metrics.calibration import Scale, Temperature, probabilities
+from diffusionmtl.tasks import Task
+
+FILE_NAME = "calibration.json"
+AS_STATED = Temperature(1.0, 0.0)
+AS_SPREAD = Scale(1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of one set of weights.
+
+    Attributes:
+        weights: `digest_of` the file.
+        samples: noise draws that the spreads were taken over.
+        noise_scale: of these draws.
+        tasks: by name; a task without held-out labels is missing.
+    """
+
+    weights: str
+    samples: int
+    noise_scale: float
+    tasks: Mapping[str, Temperature | Scale]
+
+    def probability(self, task: Task, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n k h w"] | None:
+        """The probability of yes (k = 1) or of each class; None for a kind that states none."""
+        return stated_probability(task, estimate, self.tasks.get(task.name))
+
+    def expected_error(self, task: Task, spread: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
+        """The error to expect where draws spread so far; the spread itself for a kind that states probabilities."""
+        fitted = self.tasks.get(task.name)
+        return fitted.scale * spread + fitted.floor if isinstance(fitted, Scale) else spread
+
+
+def stated_probability(
+    task: Task, estimate: Float[Tensor, "n a h w"], fitted: Temperature | Scale | None
+) -> Float[Tensor, "n k h w"] | None:
+    """`Calibration.probability`, as the network states it if nothing is fitted."""
+    odds = task.log_odds(estimate)
+    return None if odds is None else probabilities(odds, fitted if isinstance(fitted, Temperature) else AS_STATED)
+
+
+def digest_of(weights: Path) -> str:
+    """What tells a weights file from another.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with weights.open("rb") as stream:
+            return file_digest(stream, lambda: blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise UserError(f"{weights}: cannot be read ({error.strerror or error})") from None
+
+
+def save_calibration(run: Path, calibration: Calibration, figures: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Write `calibration.json` into a run folder; `figures` are what else is to be said of each task."""
+    said = {
+        "format": 1,
+        "weights": calibration.weights,
+        "samples": calibration.samples,
+        "noise_scale": calibration.noise_scale,
+        "tasks": {name: {**fitted._asdict(), **figures.get(name, {})} for name, fitted in calibration.tasks.items()},
+    }
+    write_bytes_atomically(run / FILE_NAME, (json.dumps(said, indent=2) + "\n").encode())
+    return run / FILE_NAME
+
+
+def read_calibration(run: Path) -> Calibration | None:
+    """That of a run folder; None if there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = run / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        tasks = {str(name): _fitted(task) for name, task in said["tasks"].items()}
+        return Calibration(str(said["weights"]), int(said["samples"]), float(said["noise_scale"]), tasks)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not a calibration ({type(error).__name__}); make it anew with 'diffusionmtl evaluate {run} "
+            "--calibrate', or delete it"
+        ) from None
+
+
+def _fitted(said: Mapping[str, Any]) -> Temperature | Scale:
+    kind, positive = (Temperature, "temperature") if "temperature" in said else (Scale, "")
+    numbers = {word: float(said[word]) for word in kind._fields}
+    if not all(map(math.isfinite, numbers.values())) or (positive and numbers[positive] <= 0):
+        raise ValueError(numbers)
+    if kind is Scale and min(numbers.values()) < 0:
+        raise ValueError(numbers)
+    return kind(**numbers)
+
+
+def calibration_for(run: Path, weights: Path, noise_scale: float) -> Calibration | None:
+    """That of a run folder, if it has one, after seeing that it fits.
+
+    Raises:
+        UserError: it is damaged, of other weights or of noise of another strength.
+    """
+    found = read_calibration(run)
+    if found is None:
+        return None
+    again = f"calibrate again with 'diffusionmtl evaluate {run} --calibrate', or leave it out with --uncalibrated"
+    if found.weights != digest_of(weights):
+        raise UserError(f"{run / FILE_NAME}: was made for other weights than {weights.name}; {again}")
+    if found.noise_scale != noise_scale:
+        raise UserError(
+            f"{run / FILE_NAME}: was made with --noise-scale {found.noise_scale:g}, not {noise_scale:g}; {again}"
+        )
+    return found
