@@ -17,6 +17,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from diffusionmtl.arguments import CONFIG, Parser, add_settings, parsed
 from diffusionmtl.cli_data import DATA_COMMANDS, EVALUATED_DATA, Command, data_settings
+from diffusionmtl.cli_trust import instead_of_scores, trust_arguments, uncertainty_arguments
 from diffusionmtl.config import GROUPS, DataSettings, settings_from_parsed
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.processes import is_first
@@ -147,7 +148,9 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     _run_arguments(parser, required=False)
     add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
     parser.add_argument("--split", type=str, default="val", help="which split")
-    parser.add_argument("--samples", type=PositiveInt, default=1, help="noise draws per image, averaged")
+    parser.add_argument(
+        "--samples", type=PositiveInt, help="noise draws per image, averaged; 1, or 4 to measure uncertainty"
+    )
     parser.add_argument("--reference", type=str, help="an evaluated run: adds the gain over it, Δm")
     parser.add_argument("--json", type=str, help="write the scores here instead of into the run folder")
     parser.add_argument("--images", type=str, help="score only the images that this file names, one a line")
@@ -157,6 +160,8 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--allow-missing", action="store_true", help="leave out images without a prediction")
     parser.add_argument("--annotators", type=str, help="boundaries by several people, TASK/IMAGE/*.png (BSDS)")
     parser.add_argument("--jobs", type=PositiveInt, default=1, help="processes that score; boundaries take longest")
+    uncertainty_arguments(parser)
+    trust_arguments(parser)
 
 
 def _evaluate_predictions(args: Namespace) -> int:
@@ -187,6 +192,10 @@ def _evaluate(args: Namespace) -> int:
         return _evaluate_predictions(args)
     if args.run is None:
         raise UserError("name a run folder, or a folder of predictions with --predictions")
+    return 0 if instead_of_scores(args) else _score(args)
+
+
+def _score(args: Namespace) -> int:
     from diffusionmtl.commands.beside_print import beside_print_text
     from diffusionmtl.commands.evaluate import evaluate_run, metrics_table, save_metrics
     from diffusionmtl.runfolder import RunFolder
@@ -195,10 +204,11 @@ def _evaluate(args: Namespace) -> int:
         Path(args.run),
         data_settings(args, args.run),
         args.split,
-        samples=args.samples,
+        samples=args.samples or 1,
         seed=args.seed,
         checkpoint=args.checkpoint,
         device=args.device,
+        noise_scale=args.noise_scale,
         reference=Path(args.reference) if args.reference else None,
         images=Path(args.images) if args.images else None,
         jobs=args.jobs,
@@ -227,6 +237,7 @@ def _predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--flip", action="store_true", help="see the mirror image too and take the mean")
     parser.add_argument("--every", type=PositiveInt, default=1, help="predict each n-th frame of a video")
     parser.add_argument("--resume", action="store_true", help="leave out what was predicted with the same settings")
+    trust_arguments(parser)
     add_settings(parser, DataSettings, ("max_pixels",))
 
 
@@ -253,6 +264,8 @@ def _predict(args: Namespace) -> int:
             max_pixels=args.max_pixels,
             every=args.every,
             resume=args.resume,
+            noise_scale=args.noise_scale,
+            calibrated=not args.uncalibrated,
         )
     except KeyboardInterrupt:
         print("\nstopped; the same command with --resume goes on", file=sys.stderr)

@@ -33,6 +33,7 @@ def evaluate_run(
     per_image: Path | None = None,
     images: Path | None = None,
     jobs: int = 1,
+    noise_scale: float = 1.0,
 ) -> dict[str, Any]:
     """Score a run on a labelled split.
 
@@ -49,6 +50,7 @@ def evaluate_run(
         per_image: file for what each image adds to the headline figures, which confidence intervals need.
         images: file with names of images, one a line: score these alone.
         jobs: processes that match boundaries.
+        noise_scale: what every draw of noise is multiplied by.
 
     Returns:
         The scores as plain data, the form of `metrics.json`; figures that are undefined are None.
@@ -57,7 +59,8 @@ def evaluate_run(
         UserError: no run, no data, no task in common, or a reference that was not evaluated on these images.
     """
     against = None if reference is None else _reference(reference, data, split)
-    predictor = load(run, device, checkpoint)
+    # A calibration changes no score.
+    predictor = load(run, device, checkpoint, noise_scale=noise_scale, calibrated=False)
     dataset = build_dataset(data, split, progress_bar("drawing rooms") if progress else None)
     shown = progress_bar("evaluating") if progress else None
     indices = None if images is None else listed_images(images, dataset)

@@ -58,6 +58,8 @@ def predict(
     max_pixels: int = MAX_PIXELS,
     every: int = 1,
     resume: bool = False,
+    noise_scale: float = 1.0,
+    calibrated: bool = True,
     progress: bool = True,
 ) -> list[Path]:
     """Predict every task for image files, videos, folders of them or globs, in bounded memory.
@@ -71,6 +73,8 @@ def predict(
         request: how; as its defaults say if None.
         every: predict each n-th frame of a video.
         resume: leave out images that the same request was answered for.
+        noise_scale: what every draw of noise is multiplied by.
+        calibrated: use the run's `calibration.json`, if there is one.
 
     Returns:
         The pictures, also of what was left out.
@@ -79,10 +83,10 @@ def predict(
         UserError: no run, no image, or an image that cannot be read: it is named after all others are done.
     """
     sources = find_sources(images)
-    predictor = load(run, device, checkpoint)
+    predictor = load(run, device, checkpoint, noise_scale=noise_scale, calibrated=calibrated)
     _claim(out, predictor.tasks)
     request = request or Request()
-    finished = Finished(out, digest(weights_file(run, checkpoint), request))
+    finished = Finished(out, digest(weights_file(run, checkpoint), request, noise_scale, predictor.calibration))
     job = _Job(predictor, request, out, finished, max_pixels, every, resume, progress)
     show = progress_bar("predicting") if progress else None
     pictures: list[Path] = []
@@ -133,7 +137,7 @@ class _Job:
         tiling = asked.tiling or self.predictor.tiling_for((image.shape[-2], image.shape[-1]))
         with Saver(self.predictor.tasks, self.out, name, image) as saver:
             for band in self.predictor.bands(image, asked.samples, asked.seed, tiling=tiling, flip=asked.flip):
-                saver.add(band)
+                saver.add(band if asked.flip else self.predictor.calibrated(band))
             files = saver.finish()
         for file in files:
             inside = file.relative_to(self.out)

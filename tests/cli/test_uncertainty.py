@@ -1,0 +1,66 @@
+"""`evaluate --calibrate` and `--uncertainty`: what they write, and that predictions use it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusionmtl.cli import main
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path, capsys) -> Path:
+    copy = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    assert main(["evaluate", str(copy), "--calibrate", "--samples", "2"]) == 0, capsys.readouterr().err
+    return copy
+
+
+def test_calibrated_measured_and_used(run, tmp_path, capsys):
+    said = json.loads((run / "calibration.json").read_text())
+    assert said["samples"] == 2 and said["noise_scale"] == 1.0
+    assert all({"images", "pixels", "before", "after"} <= of.keys() for of in said["tasks"].values())
+    # Rooms of one label each: a task whose label was not held out has no calibration.
+    depth = said["tasks"]["depth"]
+
+    assert main(["evaluate", str(run), "--uncertainty", "--samples", "2"]) == 0
+    table = capsys.readouterr().out
+    assert "AUSE draws" in table and "calibrated" in table and (run / "uncertainty.svg").stat().st_size > 1000
+    found = json.loads((run / "uncertainty.json").read_text())
+    assert found["tasks"]["depth"]["after"]["error"] >= 0 and found["tasks"]["depth"]["images"] == 2
+    assert not (run / "metrics.json").exists()
+
+    image = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(image)
+    spreads, answers = [], []
+    for word in ([], ["--uncalibrated"]):
+        out = tmp_path / f"out{len(word)}"
+        assert main(["predict", str(run), str(image), "--out", str(out), "--samples", "2", *word]) == 0
+        spreads.append(np.load(out / "uncertainty/depth/a.npy"))
+        answers.append(np.load(out / "depth/a.npy"))
+    assert np.array_equal(*answers)
+    assert np.allclose(spreads[0], depth["scale"] * spreads[1] + depth["floor"], rtol=1e-4)
+
+    capsys.readouterr()
+    assert main(["predict", str(run), str(image), "--out", str(tmp_path / "b"), "--noise-scale", "3"]) == 2
+    assert "was made with --noise-scale 1, not 3" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--uncertainty", "--split", "train"]) == 2
+    assert "would flatter" in capsys.readouterr().err
+
+
+def test_mistakes(tiny_run, tmp_path, capsys):
+    assert main(["evaluate", str(tiny_run), "--ensemble", str(tiny_run)]) == 2
+    assert "--ensemble: means nothing without --uncertainty" in capsys.readouterr().err
+    weights = tiny_run / "checkpoints" / "last.safetensors"
+    assert main(["evaluate", str(weights), "--calibrate", "--data", "rooms"]) == 2
+    assert "nobody knows what was held out" in capsys.readouterr().err
+
+
+def test_an_ensemble_is_measured(tiny_run, tmp_path, capsys):
+    out = tmp_path / "together.json"
+    words = ["--uncertainty", "--ensemble", str(tiny_run), "--json", str(out)]
+    assert main(["evaluate", str(tiny_run), *words]) == 0
+    assert "AUSE 2 networks" in capsys.readouterr().out
+    assert json.loads(out.read_text())["ensemble"] == [str(tiny_run)] and out.with_suffix(".svg").exists()
