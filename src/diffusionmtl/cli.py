@@ -17,12 +17,14 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from diffusionmtl.arguments import CONFIG, Parser, add_settings, parsed
 from diffusionmtl.cli_data import DATA_COMMANDS, EVALUATED_DATA, Command, data_settings
+from diffusionmtl.cli_export import EXPORT_COMMANDS
 from diffusionmtl.cli_trust import instead_of_scores, trust_arguments, uncertainty_arguments
 from diffusionmtl.config import GROUPS, DataSettings, settings_from_parsed
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.processes import is_first
 
-EXTRAS = {"lightning": "train", "tensorboard": "train", "gradio": "demo", "onnx": "export", "ray": "scale"}
+EXTRAS = {"lightning": "train", "tensorboard": "train", "gradio": "demo", "ray": "scale"}
+EXTRAS |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export")
 # What a disk or its owner answers; other errors of the operating system are mistakes of this program.
 NOT_OURS = {
     getattr(errno, name)
@@ -460,6 +462,7 @@ COMMANDS: dict[str, Command] = {
         "Train and score methods, label settings and seeds alike; one table with spread and gain.",
         "diffusionmtl compare --data my-data --methods singletask multitask feature --seeds 0 1 2 --out runs/compared",
     ),
+    **EXPORT_COMMANDS,
     **DATA_COMMANDS,
     "import": (
         _import_arguments,

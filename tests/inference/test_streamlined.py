@@ -73,7 +73,7 @@ def assert_near(one, other) -> None:
     assert one.keys() == other.keys()
     for task in one:
         largest = max(1.0, float(one[task].abs().max()))
-        torch.testing.assert_close(one[task], other[task], atol=1e-4 * largest, rtol=0, msg=lambda m: f"{task}: {m}")
+        torch.testing.assert_close(one[task], other[task], atol=1e-4 * largest, rtol=0, msg=f"{task}: {{}}".format)
 
 
 @pytest.mark.parametrize("case", CASES)
