@@ -129,6 +129,14 @@ def test_the_shift_of_a_balanced_loss_is_found():
     assert found.shift == pytest.approx(-math.log(19), abs=0.15)
 
 
+def test_answers_that_know_nothing_stay_within_bounds():
+    odds = torch.tensor([[0.9, 0.1], [0.1, 0.9]]).log().repeat(50, 1)
+    found = mc.fit_temperature(odds, torch.tensor([1, 0] * 50))
+    assert 10 < found.temperature <= mc.HOTTEST
+    never = mc.fit_temperature(torch.zeros(50, 1), torch.zeros(50, dtype=torch.int64))
+    assert never.shift < -4 and math.isfinite(never.shift)
+
+
 def test_scale_and_floor_of_errors_are_found():
     spread = 0.01 * drawn(40_000)
     error = -(30 * spread + 0.2) * drawn(40_000, seed=1).clamp(min=1e-9).log()

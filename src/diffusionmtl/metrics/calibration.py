@@ -21,6 +21,8 @@ RELIABILITY_BINS = 15
 """Of equal width over the probabilities from 0 to 1."""
 SPREAD_GROUPS = 128
 """Neighbouring bins of `sparsification.ranked_sums` taken together: each spans a ratio of 1.26."""
+HOTTEST = 20.0
+"""Temperatures lie between 1 / 20 and 20: few labels of a network that knows little would drive them anywhere."""
 _ITERATIONS = 100
 
 
@@ -109,16 +111,18 @@ def fit_temperature(log_odds: Float[Tensor, "p k"], label: Int64[Tensor, "p"]) -
     odds = log_odds.double()
     free = torch.zeros(2 if odds.shape[1] == 1 else 1, dtype=torch.float64, requires_grad=True)
 
+    def coldness() -> Tensor:
+        # Positive and bounded for every free number.
+        return HOTTEST ** free[0].tanh()
+
     def loss() -> Tensor:
-        # The reciprocal keeps the problem convex, up to the exponential that keeps it positive.
-        scaled = odds * free[0].exp()
+        scaled = odds * coldness()
         if odds.shape[1] > 1:
             return F.cross_entropy(scaled, label)
         return F.binary_cross_entropy_with_logits(scaled[:, 0] + free[1], label.double())
 
     _minimise(loss, free)
-    found = free.detach()
-    return Temperature(float((-found[0]).exp()), float(found[1]) if len(found) > 1 else 0.0)
+    return Temperature(1 / float(coldness()), float(free[1]) if len(free) > 1 else 0.0)
 
 
 def fit_scale(spread: Float[Tensor, "p"], error: Float[Tensor, "p"]) -> Scale:

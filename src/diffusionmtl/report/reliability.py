@@ -10,7 +10,7 @@ from diffusionmtl.report.diagram import Axis
 
 _WIDTH, _ROW, _HEAD = 860.0, 300.0, 44.0
 _LEFT, _MIDDLE, _PANEL, _HEIGHT, _DOWN = 62.0, 600.0, 230.0, 210.0, 44.0
-_KEY = 310.0
+_KEY, _ERRORS = 310.0, 166.0
 _STYLES = {DRAWS: "draws", ENTROPY: "entropy", CALIBRATED_ENTROPY: "calibrated", MIRROR: "mirror"}
 _SMALLEST_DOT, _LARGEST_DOT = 1.6, 7.0
 
@@ -80,7 +80,7 @@ def _sparsification(found: Uncertainty, top: float) -> str:
         y = top + 14 + 22 * at
         parts.append(f'<path class="line {style}" d="M{_KEY:g} {y - 4:g}h26"/>')
         parts.append(f'<text class="soft" x="{_KEY + 34:g}" y="{y:g}">{escape(name)}: {area:.3f}</text>')
-    parts.append(f'<text class="soft" x="{_KEY:g}" y="{top - 8:g}">AUSE</text>')
+    parts.append(f'<text class="soft" x="{_KEY:g}" y="{top - 8:g}">AUSE (left)</text>')
     return "".join(parts)
 
 
@@ -100,10 +100,10 @@ def _reliability(found: Uncertainty, top: float) -> str:
             radius = _SMALLEST_DOT + (_LARGEST_DOT - _SMALLEST_DOT) * share**0.5
             place = f'cx="{across(stated):.1f}" cy="{up(came):.1f}"'
             parts.append(f'<circle class="{word}" stroke-width="1.4" {place} r="{radius:.1f}"/>')
-        x, y = _MIDDLE + 12, top + 14 + 20 * at
+        x, y = _KEY + 13, top + _ERRORS + 22 * (at + 1)
         parts.append(f'<circle class="{word}" stroke-width="1.4" cx="{x:g}" cy="{y - 4:g}" r="5"/>')
-        parts.append(f'<text class="soft" x="{x + 10:g}" y="{y:g}">{word}: {seen.error:.3g}{escape(unit)}</text>')
-    parts.append(f'<text class="soft" x="{_MIDDLE:g}" y="{top - 8:g}">calibration error</text>')
+        parts.append(f'<text class="soft" x="{x + 21:g}" y="{y:g}">{word}: {seen.error:.3g}{escape(unit)}</text>')
+    parts.append(f'<text class="soft" x="{_KEY:g}" y="{top + _ERRORS:g}">calibration error (right)</text>')
     return "".join(parts)
 
 
