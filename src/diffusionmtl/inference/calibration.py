@@ -124,7 +124,7 @@ def calibration_for(run: Path, weights: Path, noise_scale: float) -> Calibration
     found = read_calibration(run)
     if found is None:
         return None
-    again = f"calibrate again with 'diffusionmtl evaluate {run} --calibrate', or leave it out with --uncalibrated"
+    again = f"calibrate again (diffusionmtl evaluate {run} --calibrate), leave it out with --uncalibrated, or delete it"
     if found.weights != digest_of(weights):
         raise UserError(f"{run / FILE_NAME}: was made for other weights than {weights.name}; {again}")
     if found.noise_scale != noise_scale:

@@ -122,7 +122,7 @@ def fit_temperature(log_odds: Float[Tensor, "p k"], label: Int64[Tensor, "p"]) -
         return F.binary_cross_entropy_with_logits(scaled[:, 0] + free[1], label.double())
 
     _minimise(loss, free)
-    return Temperature(1 / float(coldness()), float(free[1]) if len(free) > 1 else 0.0)
+    return Temperature(1 / float(coldness().detach()), float(free.detach()[1]) if len(free) > 1 else 0.0)
 
 
 def fit_scale(spread: Float[Tensor, "p"], error: Float[Tensor, "p"]) -> Scale:
