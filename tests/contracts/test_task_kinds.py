@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from diffusionmtl import colour
 from diffusionmtl.labels import ValidMap, zoom
+from diffusionmtl.metrics.calibration import Temperature, probabilities, spoken
 from diffusionmtl.tasks import (
     Boundary,
     Depth,
@@ -199,6 +200,26 @@ class TestValue:
         far = [task.activate(noise(task, seed, scale=30.0)) for seed in (1, 2, 3)]
         torch.testing.assert_close(task.spread(torch.stack(far)), task.spread(torch.stack(far[::-1])))
         assert float(task.spread(torch.stack(near)).mean()) < float(task.spread(torch.stack(far)).mean())
+
+
+@every_kind
+class TestError:
+    def test_the_right_answer_has_none_and_others_have_some(self, task):
+        label = labels(task)
+        right, other = (task.value(task.activate(raw)) for raw in (raw_for(task, label), noise(task)))
+        error = task.error(right, label)
+        assert error.shape == (N, H, W) and float(error.min()) >= 0 and float(error.max()) < 0.1
+        assert float(task.error(other, label).mean()) > 0.2
+        assert task.error_unit
+
+    def test_stated_odds_are_those_of_the_estimate(self, task):
+        label, estimate = labels(task), task.activate(raw_for(task, labels(task)))
+        odds = task.log_odds(estimate)
+        if odds is None:
+            return
+        assert odds.isfinite().all() and odds.shape[0] == N and odds.shape[2:] == (H, W)
+        stated, came_true = spoken(probabilities(odds, Temperature(1.0, 0.0)), label[:, 0].long())
+        torch.testing.assert_close(stated, came_true, atol=1e-4, rtol=0)
 
 
 @every_kind
