@@ -57,6 +57,8 @@ def test_a_calibration_is_found(fits):
     assert fits["depth"].fitted.scale == pytest.approx(3, rel=1e-2)
     assert fits["depth"].fitted.floor == pytest.approx(0.05, rel=1e-2)
     assert fits["depth"].after["calibration_error"] < 1e-3 < fits["depth"].before["calibration_error"]
+    # The error is 3 spreads and a little: within 3 times the spread nowhere, within twice the fitted error everywhere.
+    assert fits["depth"].before["within_3"] == 0 and fits["depth"].after["within_2"] == 1
     assert fits["semseg"].fitted.temperature > 1.05
     assert fits["semseg"].after["nll"] < fits["semseg"].before["nll"]
     for fit in fits.values():

@@ -54,7 +54,9 @@ class _Sample:
         everywhere = torch.ones(len(self.stated), dtype=torch.bool)
         if isinstance(fitted, Scale):
             sums = mc.expected_error_sums(ranked_sums(self.stated, self.came, everywhere), fitted)
-            return {"calibration_error": mc.calibration_error(sums)}
+            expected = fitted.scale * self.stated + fitted.floor
+            within = {f"within_{k}": float((self.came <= k * expected).double().mean()) for k in (1, 2, 3)}
+            return {"calibration_error": mc.calibration_error(sums), **within}
         probability = mc.probabilities(self.stated, fitted)
         sums = mc.reliability_sums(*mc.spoken(probability, self.came), everywhere)
         surprise = mc.negative_log_likelihood(self.stated, self.came, fitted).mean()
