@@ -14,6 +14,7 @@ from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.evaluate import evaluate
 from diffusionmtl.inference.load import load
 from diffusionmtl.inference.per_image import save_per_image
+from diffusionmtl.inference.predictor import Precision
 from diffusionmtl.report.log import read_metrics
 from diffusionmtl.report.tables import Scores, gain
 from diffusionmtl.runfolder import RunFolder
@@ -34,6 +35,7 @@ def evaluate_run(
     images: Path | None = None,
     jobs: int = 1,
     noise_scale: float = 1.0,
+    precision: Precision = "fp32",
 ) -> dict[str, Any]:
     """Score a run on a labelled split.
 
@@ -51,6 +53,7 @@ def evaluate_run(
         images: file with names of images, one a line: score these alone.
         jobs: processes that match boundaries.
         noise_scale: what every draw of noise is multiplied by.
+        precision: of the arithmetic.
 
     Returns:
         The scores as plain data, the form of `metrics.json`; figures that are undefined are None.
@@ -60,7 +63,7 @@ def evaluate_run(
     """
     against = None if reference is None else _reference(reference, data, split)
     # A calibration changes no score.
-    predictor = load(run, device, checkpoint, noise_scale=noise_scale, calibrated=False)
+    predictor = load(run, device, checkpoint, precision=precision, noise_scale=noise_scale, calibrated=False)
     dataset = build_dataset(data, split, progress_bar("drawing rooms") if progress else None)
     shown = progress_bar("evaluating") if progress else None
     indices = None if images is None else listed_images(images, dataset)
@@ -74,6 +77,7 @@ def evaluate_run(
         "samples": samples,
         "seed": seed,
         "checkpoint": checkpoint,
+        "precision": precision,
         "images": scores.images,
         "final": plain_figures(scores.final),
         "initial": plain_figures(scores.initial),

@@ -19,7 +19,7 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.files import MAX_PIXELS, read_image, write_picture
 from diffusionmtl.inference.load import load, weights_file
 from diffusionmtl.inference.prediction import PICTURES
-from diffusionmtl.inference.predictor import Predictor, to_image
+from diffusionmtl.inference.predictor import Precision, Predictor, to_image
 from diffusionmtl.inference.saving import Saver
 from diffusionmtl.inference.tiles import Tiling
 from diffusionmtl.inference.video import Video, is_video, write_video
@@ -60,6 +60,7 @@ def predict(
     resume: bool = False,
     noise_scale: float = 1.0,
     calibrated: bool = True,
+    precision: Precision = "fp32",
     progress: bool = True,
 ) -> list[Path]:
     """Predict every task for image files, videos, folders of them or globs, in bounded memory.
@@ -75,6 +76,7 @@ def predict(
         resume: leave out images that the same request was answered for.
         noise_scale: what every draw of noise is multiplied by.
         calibrated: use the run's `calibration.json`, if there is one.
+        precision: of the arithmetic.
 
     Returns:
         The pictures, also of what was left out.
@@ -83,10 +85,11 @@ def predict(
         UserError: no run, no image, or an image that cannot be read: it is named after all others are done.
     """
     sources = find_sources(images)
-    predictor = load(run, device, checkpoint, noise_scale=noise_scale, calibrated=calibrated)
+    predictor = load(run, device, checkpoint, precision=precision, noise_scale=noise_scale, calibrated=calibrated)
     _claim(out, predictor.tasks)
     request = request or Request()
-    finished = Finished(out, digest(weights_file(run, checkpoint), request, noise_scale, predictor.calibration))
+    asked = digest(weights_file(run, checkpoint), request, precision, noise_scale, predictor.calibration)
+    finished = Finished(out, asked)
     job = _Job(predictor, request, out, finished, max_pixels, every, resume, progress)
     show = progress_bar("predicting") if progress else None
     pictures: list[Path] = []
