@@ -21,7 +21,7 @@ def program_of(graph: AnswerGraph) -> ExportedProgram:
     shapes = ({0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}, {1: Dim.DYNAMIC, 3: Dim.DYNAMIC, 4: Dim.DYNAMIC})
     try:
         # Sizes are checked when the program runs, not promised now, and a size of one is a size like any other.
-        with torch.no_grad(), symbols.patch(backed_size_oblivious=True):
+        with torch.no_grad(), symbols.patch(backed_size_oblivious=True):  # pyright: ignore[reportAttributeAccessIssue]
             return torch.export.export(
                 graph.eval(),
                 inputs,
