@@ -15,6 +15,7 @@ pytest.importorskip("onnxruntime")
 
 from diffusionmtl.cli import main
 from diffusionmtl.commands.export import describe, export
+from diffusionmtl.diffusion import NoNoise
 from diffusionmtl.errors import UserError
 from diffusionmtl.export import check
 from diffusionmtl.export.graph import AnswerGraph, NoiseInput
@@ -59,7 +60,7 @@ def test_the_graph_answers_as_the_network(case, size):
     graph = AnswerGraph(network, initial=True)
     inputs = graph.example(2, size)
     assert len(inputs) == (1 if case.get("method") == "multitask" else 2)
-    noise = None if graph.told is None else Drawn(inputs[1], graph.told)
+    noise = NoNoise() if graph.told is None else Drawn(inputs[1], graph.told)
     output = network(inputs[0], noise)
     found = dict(zip(graph.outputs, graph(*inputs), strict=True))
     assert len(found) == (5 if graph.told is None else 10)
