@@ -1,5 +1,6 @@
 """Configurations that come with the package: found by name, every word known, networks of the size in print."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys

@@ -148,7 +148,7 @@ def _run_arguments(parser: ArgumentParser, required: bool = True) -> None:
 
 def _precision_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--precision", type=Literal["fp32", "bf16"], default="fp32", help="bf16: quicker where the processor has it"
+        "--precision", type=Literal["fp32", "bf16"], default="fp32", help="bf16 is for processors that have it"
     )
 
 

@@ -31,6 +31,7 @@ def test_a_run_leaves_what_the_design_says(whole, variant):
         "config.yaml",
         "partition.txt",
         "checkpoints/last.ckpt",
+        "checkpoints/previous.ckpt",
         "checkpoints/last.safetensors",
         "log/metrics.csv",
         "log/hparams.yaml",

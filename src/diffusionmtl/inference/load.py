@@ -31,7 +31,7 @@ def load(
         run: the folder that `diffusionmtl train --out` wrote, or a `.safetensors` file from its `checkpoints/`.
         device: where to compute, e.g. `cpu` or `cuda`.
         checkpoint: `last`, or `best` by the loss on held-out training images.
-        precision: `fp32`, or `bf16` for processors and GPUs that have it: about half the time, answers a little off.
+        precision: `fp32`, or `bf16` for processors and GPUs that have it: answers a little off.
         noise_scale: what every draw of noise is multiplied by; 1 is the strength of training.
         calibrated: use the run folder's `calibration.json`, if there is one.
 

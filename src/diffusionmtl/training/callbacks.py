@@ -146,7 +146,7 @@ class RefuseNonFinite(Callback):
     def _look(self, device: torch.device) -> None:
         steps, self._unseen = self._unseen, []
         mine = next((step for step in steps if not bool(torch.isfinite(step.loss))), None)
-        first = least(math.inf if mine is None else mine.number, device)
+        first = least(math.inf if mine is None else float(mine.number), device)
         if first == math.inf:
             return
         if mine is None or mine.number > first:
