@@ -206,7 +206,10 @@ def test_several_at_once_give_the_same_and_stop_together(config, compared, tmp_p
     out = tmp_path / "c"
     program = [sys.executable, "-m", "diffusionmtl.cli", "compare", "--config", str(config), "--out", str(out)]
     command = [*program, "--methods", "multitask", "feature", "--jobs", "2", "--epochs", "400"]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # Whoever runs the tests in the background has a shell that makes their processes deaf to Ctrl-C.
+    running = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
     checkpoints = [out / f"one/{method}/seed0/checkpoints/last.ckpt" for method in ("multitask", "feature")]
     until = time.monotonic() + 240
     while not all(path.is_file() for path in checkpoints) and time.monotonic() < until:
