@@ -15,9 +15,7 @@ def _export_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--format", type=Literal["onnx", "torch"], default="onnx", help="ONNX, or a program of torch.export"
     )
-    parser.add_argument(
-        "--int8", action="store_true", help="weights in 8 bits: a quarter of the file, answers a little off"
-    )
+    parser.add_argument("--int8", action="store_true", help="weights in 8 bits: a smaller file, answers a little off")
     parser.add_argument("--initial", action="store_true", help="also what was estimated before refinement")
     parser.add_argument(
         "--checkpoint", type=Literal["last", "best"], default="last", help="best is by the loss on held-out images"

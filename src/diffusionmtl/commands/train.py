@@ -127,7 +127,7 @@ def config_text(settings: Settings, tasks: Sequence[Task]) -> str:
 def resumed_settings(run: RunFolder, asked: Settings) -> tuple[Settings, tuple[Task, ...]]:
     """The settings and tasks that a run was started with.
 
-    Where it computes is not part of a run: devices, nodes and strategy are those asked for now.
+    How many processes share the work is not part of a run: devices, nodes and strategy are those asked for now.
 
     Raises:
         UserError: there is no run, or `asked` has a setting that is neither a default nor the run's.
