@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from diffusionmtl.arguments import add_settings
 from diffusionmtl.cli_data import EVALUATED_DATA, Command, data_settings
@@ -208,6 +208,52 @@ def _complete(args: Namespace) -> int:
     return 0
 
 
+def _suggest_arguments(parser: ArgumentParser) -> None:
+    _run_arguments(parser)
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
+    parser.add_argument("--out", type=str, required=True, help="new folder for the suggestions")
+    parser.add_argument("--budget", type=PositiveFloat, default=100.0, help="how many pairs, or what they may cost")
+    parser.add_argument(
+        "--price", type=str, nargs="+", default=[], help="TASK=PRICE of a label; 1 if a task is left out"
+    )
+    parser.add_argument(
+        "--by",
+        type=Literal["gain", "diversity", "uncertainty", "random"],
+        default="gain",
+        help="gain is doubt that a label speaks for; the others are for comparison",
+    )
+    parser.add_argument(
+        "--labels", type=str, help="what is labelled: as-found or a partition file; what the run saw if left out"
+    )
+    parser.add_argument("--samples", type=PositiveInt, default=4, help="noise draws per image")
+    parser.add_argument("--flip", type=bool, default=True, help="see the mirror images too")
+    parser.add_argument("--uncalibrated", action="store_true", help="leave out the run's calibration.json")
+    parser.add_argument("--shown", type=NonNegativeInt, default=40, help="images on the page")
+
+
+def _suggest(args: Namespace) -> int:
+    from diffusionmtl.commands.suggest import Asked, parse_prices, suggest, suggestions_table
+    from diffusionmtl.commands.suggested_files import PAGE, PARTITION
+    from diffusionmtl.inference.doubt import Draws
+
+    asked = Asked(float(args.budget), parse_prices(args.price), args.by, Draws(args.samples, args.seed, args.flip))
+    found = suggest(
+        Path(args.run),
+        data_settings(args, args.run),
+        Path(args.out),
+        asked,
+        labels=args.labels,
+        checkpoint=args.checkpoint,
+        device=args.device,
+        calibrated=not args.uncalibrated,
+        shown=args.shown,
+    )
+    print(suggestions_table(found))
+    print(Path(args.out) / PAGE)
+    print(f"Once they are annotated: diffusionmtl train --labels {Path(args.out) / PARTITION} ...")
+    return 0
+
+
 def _report_arguments(parser: ArgumentParser) -> None:
     _run_arguments(parser)
     add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
@@ -238,6 +284,12 @@ RUN_COMMANDS: dict[str, Command] = {
         _complete,
         "Write the labels that a run missed as a data set, beside those that it had.",
         "diffusionmtl complete runs/first --data my-data --out my-data-completed",
+    ),
+    "suggest": (
+        _suggest_arguments,
+        _suggest,
+        "Say which labels of which images to make next, for a budget.",
+        "diffusionmtl suggest runs/first --data my-data --budget 100 --out next",
     ),
     "report": (
         _report_arguments,
