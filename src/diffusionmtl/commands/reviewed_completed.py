@@ -1,0 +1,139 @@
+"""The predicted labels of a completed data set, for a person to accept or reject."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from diffusionmtl.commands.complete import MANIFEST
+from diffusionmtl.commands.completed_files import CONFIDENCE, SPLIT, read_levels
+from diffusionmtl.data.folder import PREDICTED, FolderDataset, label_files
+from diffusionmtl.errors import UserError
+from diffusionmtl.metrics.precision import threshold_of
+from diffusionmtl.report.draw import heat
+from diffusionmtl.serve.review import Decision, Pair, Shown
+
+REJECTED = "rejected"
+_SORTED = 1000
+"""Of more labels than these it would take long to find out which are the most doubtful."""
+_LEAST_RANGE = 0.02
+
+
+class CompletedFolder:
+    """A folder that `diffusionmtl complete` wrote.
+
+    An accepted label stays where it is, below `predicted`; a rejected one is moved to `rejected/TASK`, which training
+    never sees. What lies in the folder of a task, the labels of people, is neither written, moved nor removed.
+
+    Attributes:
+        folder: the data set.
+        pairs: the predicted labels, the most doubtful first; by name if there are very many.
+
+    Raises:
+        UserError: no such folder, or not a completed one.
+    """
+
+    title = "Predicted labels"
+    help = (
+        "Accept keeps a predicted label; reject moves it to `rejected/`, which training never sees. Take it back at will. "
+        "Labels of people are never touched."
+    )
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._levels = _levels(folder / MANIFEST)
+        self._data = FolderDataset.open(folder, SPLIT)
+        self._tasks = {task.name: task for task in self._data.tasks}
+        self._index = {name: index for index, name in enumerate(self._data.names)}
+        self.pairs: Sequence[Pair] = self._found()
+
+    def digest(self, pair: Pair) -> str:
+        """Of the bytes of the label, wherever it lies."""
+        return hashlib.sha256(self._file(pair).read_bytes()).hexdigest()[:16]
+
+    def note(self, pair: Pair) -> str:
+        """How much of it is kept."""
+        level = self._levels.get(pair.task)
+        where = "rejected, so it lies aside" if not self._inside(pair).exists() else "in use"
+        share = "" if level is None else f"{100 * self._kept(pair):.0f} % of its pixels are sure enough; "
+        return f"{share}grey is unknown; {where}"
+
+    def pictures(self, pair: Pair) -> list[Shown]:
+        """The image, the label, where it is doubtful, and the labels of people."""
+        index = self._index[pair.image]
+        image = self._data.image(index).permute(1, 2, 0).numpy()
+        task = self._tasks[pair.task]
+        label, valid = (x.as_subclass(Tensor) for x in task.with_unknown().read(self._file(pair)))
+        shown = [
+            Shown("image", np.ascontiguousarray(image)),
+            Shown(f"{pair.task}, predicted: judge this", task.draw(label, valid[0])),
+            Shown("doubt: bright is unsure", self._doubt(pair)),
+        ]
+        for name in sorted(self._data.annotated(index)):
+            seen, known = (x.as_subclass(Tensor) for x in self._data.label(index, name))
+            shown.append(Shown(f"{name}, by a person", self._tasks[name].draw(seen, known[0])))
+        return shown
+
+    def apply(self, pair: Pair, decision: Decision | None) -> None:
+        """Move the files of a predicted label aside, or back; nothing is ever overwritten."""
+        inside, aside = self._stem(pair, rejected=False), self._stem(pair, rejected=True)
+        before, after = (inside, aside) if decision == "reject" else (aside, inside)
+        for suffix in self._tasks[pair.task].suffixes:
+            source, target = before.with_name(before.name + suffix), after.with_name(after.name + suffix)
+            if source.is_file() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source.rename(target)
+
+    def _found(self) -> list[Pair]:
+        pairs = set()
+        for name, task in self._tasks.items():
+            inside = label_files(self.folder / SPLIT / PREDICTED / name, task, self.folder)
+            aside = label_files(self.folder / REJECTED / name, task, self.folder)
+            pairs |= {Pair(image, name) for image in (*inside, *aside) if image in self._index}
+        # A label of a person stands before a predicted one: there is nothing to decide.
+        free = [p for p in sorted(pairs) if p.task not in self._data.annotated(self._index[p.image])]
+        return free if len(free) > _SORTED else sorted(free, key=lambda pair: (self._kept(pair), pair))
+
+    def _stem(self, pair: Pair, rejected: bool) -> Path:
+        above = self.folder / REJECTED if rejected else self.folder / SPLIT / PREDICTED
+        return above / pair.task / pair.image
+
+    def _inside(self, pair: Pair) -> Path:
+        return self._existing(pair, rejected=False) or self._stem(pair, rejected=False)
+
+    def _file(self, pair: Pair) -> Path:
+        found = self._existing(pair, rejected=False) or self._existing(pair, rejected=True)
+        if found is None:
+            raise UserError(f"{self._stem(pair, rejected=False)}: the predicted label is gone; start the server again")
+        return found
+
+    def _existing(self, pair: Pair, rejected: bool) -> Path | None:
+        stem = self._stem(pair, rejected)
+        files = (stem.with_name(stem.name + suffix) for suffix in self._tasks[pair.task].suffixes)
+        return next((file for file in files if file.is_file()), None)
+
+    def _confidence(self, pair: Pair) -> np.ndarray:
+        return read_levels(self.folder / CONFIDENCE / pair.task / f"{pair.image}.png")
+
+    def _kept(self, pair: Pair) -> float:
+        level = self._levels.get(pair.task)
+        return 0.0 if level is None else float((self._confidence(pair) >= level).mean())
+
+    def _doubt(self, pair: Pair) -> np.ndarray:
+        level = self._levels.get(pair.task)
+        top = 0.5 if level is None else max(2 * (1 - threshold_of(level)), _LEAST_RANGE)
+        return heat(1 - self._confidence(pair) * threshold_of(1), top)
+
+
+def _levels(path: Path) -> Mapping[str, int | None]:
+    try:
+        said: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+        return {task: of["level"] for task, of in said.items()}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the folder that 'diffusionmtl complete --out' wrote") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: damaged; run 'diffusionmtl complete' again into another folder") from None
