@@ -17,6 +17,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from diffusionmtl.arguments import CONFIG, Parser, add_settings, parsed
 from diffusionmtl.cli_data import DATA_COMMANDS, Command
+from diffusionmtl.cli_doctor import DOCTOR_COMMANDS
 from diffusionmtl.cli_export import EXPORT_COMMANDS
 from diffusionmtl.cli_runs import RUN_COMMANDS
 from diffusionmtl.config import GROUPS, settings_from_parsed
@@ -66,7 +67,12 @@ def _run(arguments: list[str]) -> int:
     if words is None:
         print(_overview())
         return 0
-    add_arguments, call, description, example = COMMANDS[words]
+    return COMMANDS[words][1](parsed(command_parser(words), rest))
+
+
+def command_parser(words: str) -> Parser:
+    """The parser of a command, under the words that call it."""
+    add_arguments, _, description, example = COMMANDS[words]
     parser = Parser(
         prog=f"diffusionmtl {words}",
         description=description,
@@ -75,7 +81,7 @@ def _run(arguments: list[str]) -> int:
     )
     add_arguments(parser)
     parser.add_argument(CONFIG, type=str, help="YAML file with any of these options")
-    return call(parsed(parser, rest))
+    return parser
 
 
 def _command(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -224,6 +230,17 @@ def _import(args: Namespace) -> int:
     return 0
 
 
+def _completion_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("shell", type=Literal["bash", "zsh", "fish"], help="which shell the script is for")
+
+
+def _completion(args: Namespace) -> int:
+    from diffusionmtl.commands.completion import completion_script
+
+    print(completion_script(args.shell, {words: command_parser(words) for words in COMMANDS}))
+    return 0
+
+
 COMMANDS: dict[str, Command] = {
     "demo": (
         _demo_arguments,
@@ -251,6 +268,13 @@ COMMANDS: dict[str, Command] = {
         _import,
         "Turn a published checkpoint into a run.",
         "diffusionmtl import checkpoint.pth --out runs/published",
+    ),
+    **DOCTOR_COMMANDS,
+    "completion": (
+        _completion_arguments,
+        _completion,
+        "Print a script that completes these commands in your shell.",
+        "diffusionmtl completion bash > ~/.local/share/bash-completion/completions/diffusionmtl",
     ),
 }
 
