@@ -181,6 +181,7 @@ def _compare_arguments(parser: Parser) -> None:
     parser.add_argument("--split", type=str, default="val", help="scored split")
     parser.add_argument("--samples", type=PositiveInt, default=1, help="noise draws per image, averaged")
     parser.add_argument("--checkpoint", type=Literal["last", "best"], default="last", help="scored weights")
+    parser.add_argument("--images", type=str, help="score only the images that this file names, one a line")
     for kind in GROUPS.values():
         add_settings(parser, kind, [f.name for f in fields(kind) if f.name not in COMPARED])
 
@@ -202,6 +203,7 @@ def _compare(args: Namespace) -> int:
         args.split,
         args.samples,
         args.checkpoint,
+        Path(args.images) if args.images else None,
     )
     try:
         comparison = compare(plan, Path(args.out), args.jobs)

@@ -153,6 +153,28 @@ def test_other_settings_are_refused_but_for_those_that_change_nothing(config, co
     assert "samples 1, not 3" in refused(capsys, *command, "--samples", 3)
 
 
+def test_a_record_from_before_a_setting_existed_has_its_default(config, copied, capsys):
+    record = copied / "cells/one/feature-seed0.json"
+    raw = json.loads(record.read_text())
+    assert raw["asked"]["settings"].pop("skip_spikes") == tiny().flat()["skip_spikes"]
+    record.write_text(json.dumps(raw))
+    command = ["compare", "--config", config, "--methods", "feature", "--out", copied]
+    assert "1 done already" in done(capsys, *command)
+    assert "begun with skip_spikes 0.0, not 7.0" in refused(capsys, *command, "--skip-spikes", "7")
+
+
+def test_some_of_the_images(config, compared, tmp_path, capsys):
+    names = build_dataset(settings_of(compared / "one/feature/seed0").data, "val").names[:2]
+    few = tmp_path / "few.txt"
+    few.write_text("\n".join(names))
+    command = ["compare", "--config", config, "--methods", "multitask", "--out", tmp_path / "c"]
+    assert "has no image" in refused(capsys, *command, "--images", compared / "comparison.md")
+    done(capsys, *command, "--images", few)
+    metrics = json.loads((tmp_path / "c/one/multitask/seed0/metrics.json").read_text())
+    assert set(metrics["images"].values()) == {2}
+    assert "begun with images" in refused(capsys, *command)
+
+
 @pytest.mark.slow
 def test_a_failing_cell_is_recorded_the_others_go_on_and_the_next_call_tries_again(
     config, tmp_path, capsys, monkeypatch

@@ -77,6 +77,7 @@ class Cell:
         split: scored split.
         samples: noise draws per image.
         checkpoint: last or best.
+        images: file with the names of the images that are scored, one a line; all of the split if None.
     """
 
     record: Path
@@ -85,10 +86,13 @@ class Cell:
     split: str = "val"
     samples: int = 1
     checkpoint: str = "last"
+    images: str | None = None
 
     def asked(self) -> dict[str, Any]:
         """As plain data."""
-        scoring = {"split": self.split, "samples": self.samples, "checkpoint": self.checkpoint}
+        scoring: dict[str, Any] = {"split": self.split, "samples": self.samples, "checkpoint": self.checkpoint}
+        if self.images is not None:
+            scoring["images"] = self.images
         return {"settings": self.settings.flat(), "scoring": scoring}
 
 
@@ -217,6 +221,7 @@ def _score(cell: Cell, folder: Path, settings: Settings, progress: bool) -> None
         checkpoint=cell.checkpoint,
         progress=progress,
         per_image=run.per_image,
+        images=None if cell.images is None else Path(cell.images),
     )
     save_metrics(run, metrics)
 

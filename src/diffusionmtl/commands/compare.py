@@ -12,6 +12,7 @@ from diffusionmtl.commands.pool import work
 from diffusionmtl.commands.variants import Variant, variant_settings
 from diffusionmtl.config import Settings, changed
 from diffusionmtl.data.checks import check_tasks_labelled
+from diffusionmtl.data.image_list import listed_images
 from diffusionmtl.data.partition import PROTOCOLS, make_partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.per_image import load_per_image
@@ -42,6 +43,7 @@ class Plan:
         split: scored split.
         samples: noise draws per image.
         checkpoint: last or best.
+        images: file with the names of the images to score, one a line; all of the split if None.
     """
 
     settings: Settings
@@ -52,6 +54,7 @@ class Plan:
     split: str = "val"
     samples: int = 1
     checkpoint: str = "last"
+    images: Path | None = None
 
 
 def compare(plan: Plan, out: Path, jobs: int = 1) -> Comparison:
@@ -107,6 +110,7 @@ def _cell(plan: Plan, out: Path, variant: Variant, labels: str, folder: str, see
         plan.split,
         plan.samples,
         plan.checkpoint,
+        None if plan.images is None else str(plan.images),
     )
 
 
@@ -127,12 +131,14 @@ def _check_variants(plan: Plan) -> None:
 def _check_unchanged(cell: Cell) -> None:
     if not cell.record.is_file():
         return
-    kept = read_record(cell.record)[0].asked()
-    for group, words in cell.asked().items():
-        for word, value in words.items():
-            if word not in _INDIFFERENT and kept[group].get(word) != value:
+    # As read back: what a record from before a setting existed does not say is that setting's default.
+    kept, asked = read_record(cell.record)[0].asked(), cell.asked()
+    for group in asked:
+        for word in {**asked[group], **kept[group]}:
+            before, now = kept[group].get(word), asked[group].get(word)
+            if word not in _INDIFFERENT and before != now:
                 raise UserError(
-                    f"{cell.record}: was begun with {word} {kept[group].get(word)}, not {value}; choose another --out, "
+                    f"{cell.record}: was begun with {word} {before}, not {now}; choose another --out, "
                     f"or remove this file and {cell.folder}"
                 )
 
@@ -150,7 +156,9 @@ def _checked_data(plan: Plan) -> tuple[tuple[Task, ...], dict[str, Setting]]:
         source = make_partition(labels, dataset, plan.seeds[0]).source
         if setting := setting_of(plan.settings.data.data, plan.split, dataset.tasks, labels, source):
             settings[name] = setting
-    build_dataset(plan.settings.data, plan.split, progress_bar("drawing rooms"))
+    scored = build_dataset(plan.settings.data, plan.split, progress_bar("drawing rooms"))
+    if plan.images is not None:
+        listed_images(plan.images, scored)
     for variant in plan.variants:
         network = changed(plan.settings, **{**variant.changes, "pretrained": False, "backbone_weights": None}).network
         build_network(dataset.tasks[:1] if network.method == SINGLE_TASK else dataset.tasks, network)
