@@ -177,6 +177,7 @@ def _complete_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--samples", type=PositiveInt, default=4, help="noise draws per image")
     parser.add_argument("--flip", type=bool, default=True, help="see the mirror images too")
+    parser.add_argument("--uncalibrated", action="store_true", help="leave out the run's calibration.json")
     parser.add_argument("--shown", type=NonNegativeInt, default=200, help="images on the review pages")
     parser.add_argument("--resume", action="store_true", help="go on in --out")
 
@@ -196,6 +197,7 @@ def _complete(args: Namespace) -> int:
             Asked(args.precision, thresholds, args.samples, args.seed, args.flip),
             checkpoint=args.checkpoint,
             device=args.device,
+            calibrated=not args.uncalibrated,
             resume=args.resume,
             shown=args.shown,
         )
@@ -204,7 +206,8 @@ def _complete(args: Namespace) -> int:
         return 130
     print(completed_table(manifest))
     print(Path(args.out) / manifest["review"][0])
-    print(f"Next: diffusionmtl train --data {args.out} --labels completed --out RUN")
+    if any(said["labels"] for said in manifest["tasks"].values()):
+        print(f"Next: diffusionmtl train --data {args.out} --labels completed --out RUN")
     return 0
 
 

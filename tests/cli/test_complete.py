@@ -14,12 +14,16 @@ from torch import Tensor
 from diffusionmtl.cli import main
 from diffusionmtl.commands import complete as command
 from diffusionmtl.commands.completed_files import read_levels
+from diffusionmtl.commands.held_out import held_out_labels
 from diffusionmtl.data.completed import CompletedDataset, predicted_counts
 from diffusionmtl.data.export import export_folder
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.loading import VisibleDataset
-from diffusionmtl.data.partition import Partition, by_people, make_partition
+from diffusionmtl.data.partition import Partition, by_people, hold_out, make_partition
 from diffusionmtl.errors import UserError
+from diffusionmtl.inference.calibration import Calibration, digest_of, save_calibration
+from diffusionmtl.inference.load import settings_of_run
+from diffusionmtl.metrics.calibration import Scale, Temperature
 from diffusionmtl.metrics.precision import LEVELS, level_of
 from diffusionmtl.report.log import read_log
 from diffusionmtl.runfolder import RunFolder
@@ -209,6 +213,48 @@ def test_interrupted_it_goes_on_where_it_was(data, run, completed, tmp_path, mon
     different = {name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)}
     assert {name for name in different if not name.startswith(".predicted/")} == set()
     assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_a_label_that_was_taken_away_does_not_come_back(data, run, completed, tmp_path, capsys):
+    copy = Path(shutil.copytree(completed, tmp_path / "copy"))
+    gone = next((copy / "train/predicted/semseg").iterdir())
+    gone.unlink()
+    done(capsys, "complete", run, "--data", data, "--out", copy, *QUICK, *KEEP_ALL, "--resume")
+    assert not gone.exists() and (copy / "dataset.yaml").is_file()
+    assert len(list((copy / "train/predicted/semseg").iterdir())) > 0
+
+
+def test_a_calibration_says_how_sure_answers_are(data, run, completed, tmp_path, capsys):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    weights = digest_of(copy / "checkpoints/last.safetensors")
+    fitted = {"edge": Temperature(1.0, -3.0), "semseg": Temperature(20.0, 0.0), "depth": Scale(9.0, 9.0)}
+    save_calibration(copy, Calibration(weights, 1, 1.0, fitted), {})
+    words = ["complete", copy, "--data", data, *QUICK, *KEEP_ALL]
+    done(capsys, *words, "--out", tmp_path / "told")
+    done(capsys, *words, "--out", tmp_path / "plain", "--uncalibrated")
+    found = [files_below(folder / "confidence") for folder in (completed, tmp_path / "plain", tmp_path / "told")]
+    assert found[0] == found[1] and found[0].keys() == found[2].keys()
+    changed = {path.split("/")[0] for path in found[0] if found[0][path] != found[2][path]}
+    assert changed == {"edge", "semseg"}
+    nearly_none = max(read_levels(path).max() for path in (tmp_path / "told/confidence/semseg").iterdir())
+    assert nearly_none < level_of(0.35)
+    # No answer changes.
+    assert files_below(completed / "train") == files_below(tmp_path / "told/train")
+    assert json.loads((tmp_path / "told/completed.json").read_text())["calibrated"]
+    assert "other options" in refused(capsys, *words, "--out", tmp_path / "told", "--resume", "--uncalibrated")
+
+
+def test_images_that_came_later_change_nothing_about_what_was_held_out(run, tmp_path):
+    before, after = ToyDataset(10, annotated={9: []}), ToyDataset(16)
+    path = RunFolder(run).partition
+    settings = settings_of_run(run)
+    found = held_out_labels(path, before, settings)
+    assert found and held_out_labels(path, after, settings) == found
+    partition = Partition.load(path, before)
+    _, names = hold_out(partition, 0.4, settings.train.seed)
+    assert found == {before.names.index(name): partition.visible[name] for name in names}
+    # Drawn among all that are there now, it would be others.
+    assert set(hold_out(Partition.load(path, after), 0.4, settings.train.seed)[1]) != set(names)
 
 
 class TestTraining:

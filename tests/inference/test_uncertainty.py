@@ -11,6 +11,7 @@ from diffusionmtl.config import Settings, changed
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.calibration import (
     Calibration,
+    calibrated_confidence,
     calibration_for,
     digest_of,
     read_calibration,
@@ -115,6 +116,19 @@ def test_a_calibration_changes_no_answer(network):
     assert torch.allclose(plain["edge"].probability, plain["edge"].value, atol=1e-6)
     assert torch.allclose(told["edge"].probability, (plain["edge"].value.logit() / 2 - 1).sigmoid(), atol=1e-5)
     assert torch.allclose(told["semseg"].probability, plain["semseg"].estimate, atol=1e-6)
+
+
+def test_the_probability_of_the_answer():
+    classes = torch.tensor([0.7, 0.2, 0.06, 0.04]).reshape(1, 4, 1, 1)
+    cooler = (classes.log() / 2).softmax(dim=1)[:, 0]
+    assert torch.allclose(calibrated_confidence(SEMSEG, classes, Temperature(2.0, 0.0)), cooler)
+    # The answer, cut at one half, stays yes for 0.9 although that is then less probable than no.
+    yes = torch.tensor([0.9, 0.1]).reshape(1, 1, 1, 2)
+    shifted = (torch.tensor([9.0, 1 / 9]).log() - 3).sigmoid()
+    found = calibrated_confidence(BY_NAME["edge"], yes, Temperature(1.0, -3.0))
+    assert torch.allclose(found[0, 0], torch.stack([shifted[0], 1 - shifted[1]]), atol=1e-5) and found[0, 0, 0] < 0.5
+    assert calibrated_confidence(DEPTH, yes, Scale(1.0, 1.0)) is None
+    assert calibrated_confidence(SEMSEG, classes, None) is None
 
 
 def test_noise_of_another_strength(network):

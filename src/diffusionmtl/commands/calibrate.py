@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from diffusionmtl.build import build_training_set
+from diffusionmtl.commands.held_out import held_out_labels
 from diffusionmtl.commands.output import figure, progress_bar, text_table
 from diffusionmtl.config import DataSettings
-from diffusionmtl.data.base import DenseDataset
-from diffusionmtl.data.partition import Partition, by_people, hold_out
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.calibration import Calibration, digest_of, save_calibration
 from diffusionmtl.inference.evaluate import shared_tasks
@@ -55,9 +54,7 @@ def calibrate_run(
     predictor = load(run, device, checkpoint, noise_scale=noise_scale, calibrated=False)
     dataset = build_training_set(data, progress_bar("drawing rooms") if progress else None)
     tasks = shared_tasks(predictor.tasks, dataset)
-    held_out = held_out_labels(
-        Partition.load(folder.partition, dataset), dataset, settings.data.holdout, seed=settings.train.seed
-    )
+    held_out = held_out_labels(folder.partition, dataset, settings)
     if not any(seen & tasks.keys() for seen in held_out.values()):
         raise UserError(
             f"{run}: held no label out of training (--holdout {settings.data.holdout:g}), and those that it learnt "
@@ -69,15 +66,6 @@ def calibrate_run(
         digest_of(weights), samples, noise_scale, {name: fit.fitted for name, fit in found.items()}
     )
     return save_calibration(run, calibration, {name: _figures(fit) for name, fit in found.items()}), found
-
-
-def held_out_labels(
-    partition: Partition, dataset: DenseDataset, fraction: float, seed: int
-) -> dict[int, frozenset[str]]:
-    """By index of an image, the labels of people that training held out."""
-    people = by_people(partition, dataset)
-    apart = set(hold_out(people, fraction, seed)[1])
-    return {index: people.visible[name] for index, name in enumerate(dataset.names) if name in apart}
 
 
 def _figures(fit: Fit) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from diffusionmtl.build import build_training_set
 from diffusionmtl.commands.completed_files import SPLIT, Place, content_of
 from diffusionmtl.commands.completed_review import Reviewed
 from diffusionmtl.commands.finished import Finished, digest
+from diffusionmtl.commands.held_out import held_out_labels
 from diffusionmtl.commands.output import check_claimable, figure, progress_bar, text_table, writable_folder
 from diffusionmtl.config import DataSettings, Settings
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.completed import CompletedDataset
 from diffusionmtl.data.description import FILE_NAME, write_dataset_yaml
-from diffusionmtl.data.folder import FolderDataset
-from diffusionmtl.data.partition import Partition, by_people, hold_out
+from diffusionmtl.data.folder import PREDICTED, FolderDataset
+from diffusionmtl.data.partition import Partition, by_people
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.complete import Asked, Threshold, answers, find_thresholds
@@ -63,6 +64,7 @@ def complete(
     *,
     checkpoint: str = "last",
     device: str = "cpu",
+    calibrated: bool = True,
     resume: bool = False,
     progress: bool = True,
     shown: int = SHOWN,
@@ -78,7 +80,8 @@ def complete(
         run: the folder of a finished run.
         data: its data.
         out: a new folder, or one to go on with.
-        resume: go on in `out`; what is there already stays.
+        calibrated: use the run's `calibration.json`, if there is one.
+        resume: go on in `out`; what is there already stays, and a predicted label that somebody took away stays away.
         shown: how many images the review shows, the most doubtful first.
 
     Returns:
@@ -87,7 +90,7 @@ def complete(
     Raises:
         UserError: no run, other data than its own, nothing missing, no label to find a threshold by, or another `out`.
     """
-    plan = _plan(run, data, asked or Asked(), checkpoint, device, progress)
+    plan = _plan(run, data, asked or Asked(), checkpoint, device, calibrated, progress)
     finished = Finished(out, plan.identity)
     manifest = _begun(out, plan, resume)
     if manifest is None:
@@ -110,18 +113,20 @@ def complete(
     completed = CompletedDataset(FolderDataset(out, SPLIT, plan.dataset.tasks, data.max_pixels))
     pages = Reviewed(completed, Place(out, plan.dataset), shares, limits).write(shown)
     manifest["review"] = [page.name for page in pages]
-    write_dataset_yaml(out, plan.dataset.tasks)
     _save(out, manifest)
+    write_dataset_yaml(out, plan.dataset.tasks)
     return manifest
 
 
-def _plan(run: Path, data: DataSettings, asked: Asked, checkpoint: str, device: str, progress: bool) -> _Plan:
+def _plan(
+    run: Path, data: DataSettings, asked: Asked, checkpoint: str, device: str, calibrated: bool, progress: bool
+) -> _Plan:
     weights = weights_file(run, checkpoint)
     folder = RunFolder(run)
     if not folder.partition.is_file():
         raise UserError(f"{run}: no {folder.partition.name}, so nobody knows which labels it saw; give a run folder")
     settings = settings_of_run(weights)
-    predictor = load(run, device, checkpoint)
+    predictor = load(run, device, checkpoint, calibrated=calibrated)
     dataset = build_training_set(data, progress_bar("drawing rooms") if progress else None)
     if dataset.tasks != predictor.tasks:
         raise UserError(
@@ -134,8 +139,8 @@ def _plan(run: Path, data: DataSettings, asked: Asked, checkpoint: str, device: 
         raise UserError(
             f"--data {' '.join(data.data)}: {run} saw a label of every task for every image; none is missing"
         )
-    held_out = _held_out(people, settings, dataset)
-    state = [people.digest(), sorted(held_out), *(task.settings() for task in dataset.tasks)]
+    held_out = held_out_labels(folder.partition, dataset, settings)
+    state = [people.digest(), sorted(held_out), predictor.calibration, *(task.settings() for task in dataset.tasks)]
     plan = _Plan(
         predictor=predictor,
         dataset=dataset,
@@ -147,12 +152,6 @@ def _plan(run: Path, data: DataSettings, asked: Asked, checkpoint: str, device: 
     )
     _check_thresholds(plan, settings)
     return plan
-
-
-def _held_out(people: Partition, settings: Settings, dataset: DenseDataset) -> dict[int, frozenset[str]]:
-    _, names = hold_out(people, settings.data.holdout, settings.train.seed)
-    apart = set(names)
-    return {i: people.visible[name] for i, name in enumerate(dataset.names) if name in apart}
 
 
 def _check_thresholds(plan: _Plan, settings: Settings) -> None:
@@ -209,6 +208,7 @@ def _manifest(run: Path, plan: _Plan, found: Mapping[str, Threshold]) -> dict[st
         "identity": plan.identity,
         **asdict(plan.asked),
         "thresholds": dict(plan.asked.thresholds),
+        "calibrated": plan.predictor.calibration is not None,
         "tasks": {
             name: {
                 "kind": by_name[name].kind,
@@ -234,7 +234,9 @@ def _image(
     name = plan.dataset.names[index]
     content = content_of(plan.dataset, index, plan.known[index])
     missing = plan.missing[index]
-    if finished.files(name, content) is None:
+    # A predicted label that is gone since its record was rejected, or taken over.
+    written = [f for f in finished.recorded(name, content) if not f.is_relative_to(place.out / SPLIT / PREDICTED)]
+    if not written or not all(file.is_file() for file in written):
         finished.forget(name)
         files = [place.given(index, task) for task in (None, *sorted(plan.known[index]))]
         found = answers(plan.predictor, plan.dataset.image(index), missing, plan.asked) if missing else {}

@@ -58,11 +58,15 @@ class Finished:
 
     def files(self, name: str, content: str) -> list[Path] | None:
         """The files of an answer that these settings gave for this content; None where it is to be predicted."""
+        files = self.recorded(name, content)
+        return files if files and all(file.is_file() for file in files) else None
+
+    def recorded(self, name: str, content: str) -> list[Path]:
+        """The files that such an answer had once they were all there; somebody may have removed some since."""
         record = self._read(name)
         if record.get("content") != content or record.get("settings") != self._settings:
-            return None
-        files = [self._out / file for file in record.get("files", [])]
-        return files if files and all(file.is_file() for file in files) else None
+            return []
+        return [self._out / file for file in record.get("files", [])]
 
     def forget(self, name: str) -> None:
         """Before the files of an answer are written anew."""

@@ -116,6 +116,17 @@ class Partition:
         return cls({name: visible.get(name, frozenset()) for name in dataset.names}, found.source)
 
 
+def listed(path: Path, dataset: DenseDataset) -> tuple[str, ...]:
+    """The images of a data set that stand in a partition file, in its order, with a label or without.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    names = dict.fromkeys(line.split("\t")[0] for line in _lines(path))
+    known = frozenset(dataset.names)
+    return tuple(name for name in names if name in known)
+
+
 def _lines(path: Path) -> list[str]:
     try:
         if path.stat().st_size > MAX_BYTES:

@@ -12,6 +12,7 @@ from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -57,6 +58,22 @@ def stated_probability(
     """`Calibration.probability`, as the network states it if nothing is fitted."""
     odds = task.log_odds(estimate)
     return None if odds is None else probabilities(odds, fitted if isinstance(fitted, Temperature) else AS_STATED)
+
+
+def calibrated_confidence(
+    task: Task, estimate: Float[Tensor, "n a h w"], fitted: Temperature | Scale | None
+) -> Float[Tensor, "n h w"] | None:
+    """How probable the answer is; None where no probability is fitted.
+
+    The answer stays what it is: a fitted shift may make it less probable than its opposite.
+    """
+    odds = task.log_odds(estimate)
+    if odds is None or not isinstance(fitted, Temperature):
+        return None
+    stated = probabilities(odds, fitted)
+    if stated.shape[1] > 1:
+        return stated.amax(dim=1)
+    return torch.where(odds >= 0, stated, 1 - stated)[:, 0]
 
 
 def digest_of(weights: Path) -> str:

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int32, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Int32, Int64, Shaped, UInt8
 from torch import Tensor
 
 from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.inference.bands import Estimates
+from diffusionmtl.inference.calibration import calibrated_confidence
 from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.metrics.precision import (
     LEVELS,
@@ -19,6 +21,7 @@ from diffusionmtl.metrics.precision import (
     precision_counts,
     threshold_of,
 )
+from diffusionmtl.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,22 @@ def answers(predictor: Predictor, image: UInt8[Tensor, "3 h w"], tasks: Set[str]
         for task in predictor.tasks:
             if task.name in parts:
                 found = band.tasks[task.name]
-                level = levels(task.confidence(found.mean, found.spread))
+                level = levels(confidence(predictor, task, found))
                 parts[task.name].append(Answer(task.value(found.mean)[0], level[0]))
     return {
         name: Answer(torch.cat([p.value for p in rows], dim=-2), torch.cat([p.level for p in rows], dim=-2))
         for name, rows in parts.items()
     }
+
+
+def confidence(predictor: Predictor, task: Task, found: Estimates) -> Float[Tensor, "n h w"]:
+    """How sure an answer is: the probability of it where a calibration says what that is, else as its kind says.
+
+    What is fitted to spreads is left out: a threshold asks for an order, and they are of draws without mirror images.
+    """
+    fitted = None if predictor.calibration is None else predictor.calibration.tasks.get(task.name)
+    calibrated = calibrated_confidence(task, found.mean, fitted)
+    return task.confidence(found.mean, found.spread) if calibrated is None else calibrated
 
 
 def find_thresholds(
