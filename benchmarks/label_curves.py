@@ -32,6 +32,7 @@ def label_curves(title: str, unit: str, curves: Mapping[str, Sequence[Sequence[P
         unit: of the numbers upwards; those across are labels.
         curves: per way of choosing, per seed, (labels, gain) by round.
     """
+    curves = {name: [_numbers(line) for line in seeds] for name, seeds in curves.items()}
     every = [point for seeds in curves.values() for line in seeds for point in line]
     if not every:
         return ""
@@ -52,6 +53,10 @@ def label_curves(title: str, unit: str, curves: Mapping[str, Sequence[Sequence[P
         f'<text class="title" x="14" y="24">{escape(title)}</text>'
         f'<text class="soft" x="14" y="44">line: mean over seeds; dot: one seed</text>{"".join(parts)}</svg>\n'
     )
+
+
+def _numbers(line: Sequence[Point]) -> list[Point]:
+    return [(float(x), float(y)) for x, y in line]
 
 
 def _means(seeds: Sequence[Sequence[Point]]) -> list[Point]:

@@ -254,7 +254,7 @@ def plan_of(given: argparse.Namespace) -> Plan:
         given.rounds,
         tuple(given.by),
         12 if given.quick else given.start,
-        6 if given.quick else given.each,
+        6.0 if given.quick else given.each,
         3 if given.quick else given.updates,
         given.samples,
         parse_prices(given.price),

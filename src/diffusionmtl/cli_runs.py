@@ -240,9 +240,10 @@ def _suggest(args: Namespace) -> int:
     from diffusionmtl.inference.doubt import Draws
 
     asked = Asked(float(args.budget), parse_prices(args.price), args.by, Draws(args.samples, args.seed, args.flip))
+    data = data_settings(args, args.run)
     found = suggest(
         Path(args.run),
-        data_settings(args, args.run),
+        data,
         Path(args.out),
         asked,
         labels=args.labels,
@@ -253,7 +254,8 @@ def _suggest(args: Namespace) -> int:
     )
     print(suggestions_table(found))
     print(Path(args.out) / PAGE)
-    print(f"Once they are annotated: diffusionmtl train --labels {Path(args.out) / PARTITION} ...")
+    labels = Path(args.out) / PARTITION
+    print(f"Next: annotate them, then diffusionmtl train --data {' '.join(data.data)} --labels {labels} --out RUN")
     return 0
 
 

@@ -16,7 +16,7 @@ from diffusionmtl.commands.output import writable_folder
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.files import write_bytes_atomically
-from diffusionmtl.inference.doubt import Doubt, Draws, answers_and_doubts, uncertainty_unit
+from diffusionmtl.inference.doubt import ENTROPY, Doubt, Draws, answers_and_doubts, uncertainty_unit
 from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.inference.suggest import Choice, Pool
 from diffusionmtl.report.draw import heat
@@ -24,7 +24,7 @@ from diffusionmtl.report.suggestions import Card, Row, page
 
 TABLE, TASK_LIST, PAGE, PARTITION = "suggestions.csv", "tasks.json", "suggestions.html", "partition.txt"
 _BRIGHTEST = 3.0
-"""How many times the usual uncertainty is drawn brightest."""
+"""How many times the usual uncertainty is drawn brightest, or an entropy of 1 if that is less."""
 
 
 @dataclass(frozen=True)
@@ -222,9 +222,14 @@ def _lead(found: Sequence[Suggested], shown: int) -> str:
     images = len({one.image for one in found})
     return (
         f"The first {min(shown, images)} of {images} images to annotate, {len(found)} labels in all. Beside each task "
-        f"is what the network answers now, and where it is unsure: brightest at {_BRIGHTEST:g} times the usual "
-        "uncertainty of the task."
+        f"is what the network answers now, and where it is unsure: brightest at {_BRIGHTEST:g} times what is usual "
+        "for the task, or where all answers are equally probable."
     )
+
+
+def _top(one: Suggested, usual: float) -> float:
+    most = _BRIGHTEST * usual
+    return min(most, 1.0) if one.unit == ENTROPY else most
 
 
 def _cards(
@@ -251,7 +256,7 @@ def _cards(
                 price=one.price,
                 reason=one.reason,
                 answer=by_name[one.task].draw(seen[one.task][0]),
-                doubt=heat(seen[one.task][1].numpy(), _BRIGHTEST * usual[one.task]),
+                doubt=heat(seen[one.task][1].numpy(), _top(one, usual[one.task])),
             )
             for one in several
         ]

@@ -20,6 +20,7 @@ from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.metrics.calibration import Temperature, entropy
 from diffusionmtl.tasks import Task
 
+ENTROPY = "entropy"
 LARGEST_SEEN = (512, 512)
 """An image that nothing else shrinks is fitted into this before it is described by a feature."""
 
@@ -100,7 +101,7 @@ def uncertainty_map(predictor: Predictor, task: Task, found: Estimates, draws: D
 def uncertainty_unit(task: Task) -> str:
     """Of `Doubt.uncertainty`."""
     states_probabilities = type(task).log_odds is not Task.log_odds
-    return "entropy" if states_probabilities else task.spread_unit
+    return ENTROPY if states_probabilities else task.spread_unit
 
 
 def answers_and_doubts(

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float64, Int64
 
 Strategy = Literal["gain", "diversity", "uncertainty", "random"]
 
-SHARED = 0.25
+SHARED = 0.1
 """How far a label speaks for the other tasks of an image, as a share of how far it speaks for its own."""
 REFERENCES = 4096
 """Of more images than that, so many are drawn for labels to speak for: time and memory stay linear in the images."""

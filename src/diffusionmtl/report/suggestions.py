@@ -16,6 +16,7 @@ Picture = UInt8[np.ndarray, "h w 3"]
 _STYLE = """
 .beside { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1.2rem 1.8rem; }
 .beside .task, .beside .task + .task { border: 0; padding: 0; }
+.beside .task p { margin: 0.5rem 0 0; }
 """
 _PAGE = Template("""<!doctype html>
 <html lang="en">
