@@ -20,6 +20,7 @@ from diffusionmtl.cli_data import DATA_COMMANDS, Command
 from diffusionmtl.cli_doctor import DOCTOR_COMMANDS
 from diffusionmtl.cli_export import EXPORT_COMMANDS
 from diffusionmtl.cli_runs import RUN_COMMANDS
+from diffusionmtl.cli_share import SHARE_COMMANDS
 from diffusionmtl.config import GROUPS, settings_from_parsed
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.processes import is_first
@@ -264,6 +265,7 @@ COMMANDS: dict[str, Command] = {
         "diffusionmtl compare --data my-data --methods singletask multitask feature --seeds 0 1 2 --out runs/compared",
     ),
     **EXPORT_COMMANDS,
+    **SHARE_COMMANDS,
     **DATA_COMMANDS,
     "import": (
         _import_arguments,

@@ -50,6 +50,11 @@ class RunFolder:
         return self.root / "metrics-per-image.npz"
 
     @property
+    def provenance(self) -> Path:
+        """When and with what training started: versions, and where the first weights came from."""
+        return self.root / "provenance.json"
+
+    @property
     def report(self) -> Path:
         """The page that shows it all."""
         return self.root / "report.html"

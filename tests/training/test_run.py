@@ -30,6 +30,7 @@ def test_a_run_leaves_what_the_design_says(whole, variant):
     assert there == best | {
         "config.yaml",
         "partition.txt",
+        "provenance.json",
         "checkpoints/last.ckpt",
         "checkpoints/previous.ckpt",
         "checkpoints/last.safetensors",

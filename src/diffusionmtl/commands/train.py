@@ -1,5 +1,6 @@
 """`diffusionmtl train`."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,11 @@ from diffusionmtl.data.partition import DRAWN, Partition, by_people, make_partit
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.load import weights_file
+from diffusionmtl.models.origin import backbone_origin
 from diffusionmtl.models.pretrained import load_weights, read_network
 from diffusionmtl.processes import is_first
 from diffusionmtl.report.comparison import SINGLE_TASK
+from diffusionmtl.report.started import Started, save_started, started_now
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
 from diffusionmtl.training.run import check_machine, fit
@@ -77,12 +80,22 @@ def train(
         _introduce(settings, partition, dataset)
     if first and not resume:
         visible = [partition.visible[name] for name in dataset.names]
+        started = _started(settings, start_from)
         check_samples(dataset, visible, progress_bar("checking data") if progress else None)
         claim_folder(out, "this run")
         partition.save(run.partition)
+        save_started(run, started)
         write_bytes_atomically(run.config, config_text(settings, dataset.tasks).encode())
     fit(network, settings, data, run, resume=resume and run.resumable, progress=progress)
     return run
+
+
+def _started(settings: Settings, start_from: Path | None) -> Started:
+    """What the run will note of its start; says aloud what the licence of pretrained weights asks."""
+    started = started_now(backbone_origin(settings.network), start_from)
+    if started.backbone is not None and (caution := started.backbone.caution()):
+        print(f"warning: {caution}", file=sys.stderr)
+    return started
 
 
 def _introduce(settings: Settings, partition: Partition, dataset: DenseDataset) -> None:

@@ -1,5 +1,8 @@
 """A predictor from what training left behind."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,11 @@ from diffusionmtl.inference.predictor import Precision, Predictor
 from diffusionmtl.inference.streamlined import in_bfloat16, streamlined
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.pretrained import load_weights, read_network
+from diffusionmtl.sharing.archive import opened_archive
+from diffusionmtl.sharing.contents import needed
+from diffusionmtl.sharing.hub import fetch_run, hub_name, is_hub_name
+
+ZIPPED = ".zip"
 
 
 def load(
@@ -28,7 +36,9 @@ def load(
     """A predictor from a run folder or a weights file; needs nothing else, neither data nor the training extra.
 
     Args:
-        run: the folder that `diffusionmtl train --out` wrote, or a `.safetensors` file from its `checkpoints/`.
+        run: the folder that `diffusionmtl train --out` wrote, a `.safetensors` file from its `checkpoints/`, the zip
+            that `diffusionmtl share` wrote, or `hf://user/name` for what `diffusionmtl push` put on the Hugging Face
+            Hub (`hf://user/name@revision` for a branch, tag or commit).
         device: where to compute, e.g. `cpu` or `cuda`.
         checkpoint: `last`, or `best` by the loss on held-out training images.
         precision: `fp32`, or `bf16` for processors and GPUs that have it: answers a little off.
@@ -38,14 +48,29 @@ def load(
     Raises:
         UserError: no such run, its weights are damaged, or its calibration is of other weights or another noise.
     """
-    path = weights_file(Path(run), checkpoint)
-    tensors, description = read_network(path)
-    network, size = restored_network(tensors, description, str(path))
-    predictor = quick_predictor(network, size, device_of(device), precision)
-    predictor.noise_scale = noise_scale
-    if calibrated and Path(run).is_dir():
-        predictor.calibration = calibration_for(Path(run), path, noise_scale)
+    with _on_disk(run, checkpoint) as place:
+        path = weights_file(place, checkpoint)
+        tensors, description = read_network(path)
+        network, size = restored_network(tensors, description, str(path))
+        predictor = quick_predictor(network, size, device_of(device), precision)
+        predictor.noise_scale = noise_scale
+        if calibrated and place.is_dir():
+            predictor.calibration = calibration_for(place, path, noise_scale)
     return predictor
+
+
+@contextmanager
+def _on_disk(run: Path | str, checkpoint: str) -> Iterator[Path]:
+    """Where a run lies as a folder or weights file; what is unpacked for it is gone afterwards."""
+    if is_hub_name(run):
+        yield fetch_run(hub_name(str(run)), checkpoint)[0]
+    elif Path(run).suffix == ZIPPED and Path(run).is_file():
+        with tempfile.TemporaryDirectory(prefix="diffusionmtl-") as place:
+            with opened_archive(Path(run)) as archive:
+                archive.unpack(Path(place), needed(archive.files, checkpoint, str(run)))
+            yield Path(place)
+    else:
+        yield Path(run)
 
 
 def quick_predictor(
@@ -77,6 +102,11 @@ def weights_file(run: Path, checkpoint: str = "last") -> Path:
     Raises:
         UserError: the folder holds none; says what it is instead.
     """
+    if is_hub_name(run):
+        name = hub_name(str(run))
+        raise UserError(f"{name}: fetch it first: diffusionmtl fetch {name} --out RUN")
+    if run.is_file() and run.suffix == ZIPPED:
+        raise UserError(f"{run}: unpack it first: diffusionmtl fetch {run} --out RUN")
     if run.is_file():
         return run
     if not run.exists():

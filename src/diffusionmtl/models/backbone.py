@@ -1,7 +1,6 @@
 """Any timm network as a feature pyramid."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,7 +77,6 @@ def timm_backbone(name: str, pretrained: bool = False) -> Backbone:
         ) from error
     info: Any = body.feature_info
     config = getattr(body, "pretrained_cfg", None) or {}
-    _warn_of_licence(name, config, pretrained)
     backbone = Backbone(
         body,
         info.channels(),
@@ -89,6 +87,14 @@ def timm_backbone(name: str, pretrained: bool = False) -> Backbone:
     )
     _check_any_size(backbone, name)
     return backbone
+
+
+def published_weights(name: str) -> tuple[str, str | None]:
+    """What `pretrained` fetches for a backbone: its name, and the identifier of its licence if timm knows it."""
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if config is None:
+        return name, None
+    return config.hf_hub_id or name, config.license
 
 
 def _create(name: str, pretrained: bool) -> nn.Module:
@@ -137,9 +143,3 @@ def _check_any_size(backbone: Backbone, name: str) -> None:
         raise UserError(
             f"--backbone {name}: its maps do not follow the size of the image; choose another, e.g. resnet18"
         )
-
-
-def _warn_of_licence(name: str, config: dict, pretrained: bool) -> None:
-    licence = str(config.get("license") or "unknown")
-    if pretrained and not licence.lower().startswith(("apache", "mit", "bsd")):
-        warnings.warn(f"the pretrained weights of {name} come under the licence '{licence}'", stacklevel=3)

@@ -126,6 +126,16 @@ def save_network(network: nn.Module, path: Path, description: Mapping[str, Any])
     write_bytes_atomically(path, save(_unshared(tensors), metadata={"diffusionmtl": json.dumps(description)}))
 
 
+def copy_network(source: Path, target: Path, description: Mapping[str, Any]) -> None:
+    """Write the same weights with another description.
+
+    Raises:
+        UserError: `source` is missing, damaged, or not written by this package.
+    """
+    tensors = read_network(source)[0]
+    write_bytes_atomically(target, save(tensors, metadata={"diffusionmtl": json.dumps(description)}))
+
+
 def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and description that `save_network` wrote.
 

@@ -19,12 +19,19 @@ from diffusionmtl.runfolder import RunFolder
 _PACKAGES = ("diffusionmtl", "torch", "torchvision", "timm", "lightning", "numpy")
 
 
-def circumstances() -> dict[str, str]:
-    """Versions, machine and date of this moment."""
+def versions() -> dict[str, str]:
+    """Of Python and the packages that compute; and the `machine`."""
     return {
         "python": platform.python_version(),
         **{name: found for name in _PACKAGES if (found := _version(name))},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def circumstances() -> dict[str, str]:
+    """Versions, machine and date of this moment."""
+    return {
+        **versions(),
         "report written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     }
 
