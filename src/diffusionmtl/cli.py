@@ -20,12 +20,14 @@ from diffusionmtl.cli_data import DATA_COMMANDS, Command
 from diffusionmtl.cli_doctor import DOCTOR_COMMANDS
 from diffusionmtl.cli_export import EXPORT_COMMANDS
 from diffusionmtl.cli_runs import RUN_COMMANDS
+from diffusionmtl.cli_serve import SERVE_COMMANDS
 from diffusionmtl.cli_share import SHARE_COMMANDS
 from diffusionmtl.config import GROUPS, settings_from_parsed
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.processes import is_first
 
-EXTRAS = {"lightning": "train", "tensorboard": "train", "gradio": "demo", "ray": "scale"}
+EXTRAS = {"lightning": "train", "tensorboard": "train", "ray": "scale"}
+EXTRAS |= dict.fromkeys(("gradio", "fastapi", "starlette", "uvicorn"), "demo")
 EXTRAS |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export")
 # What a disk or its owner answers; other errors of the operating system are mistakes of this program.
 NOT_OURS = {
@@ -265,6 +267,7 @@ COMMANDS: dict[str, Command] = {
         "diffusionmtl compare --data my-data --methods singletask multitask feature --seeds 0 1 2 --out runs/compared",
     ),
     **EXPORT_COMMANDS,
+    **SERVE_COMMANDS,
     **SHARE_COMMANDS,
     **DATA_COMMANDS,
     "import": (

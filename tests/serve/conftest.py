@@ -22,7 +22,7 @@ from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.serve.engine import Engine
 from diffusionmtl.serve.limits import Limits
 
-LIMITS = Limits(size=300_000, pixels=200_000, samples=4, seconds=60, waiting=3)
+LIMITS = Limits(size=300_000, pixels=200_000, samples=4, seconds=60.0, waiting=3)
 HERE = "http://127.0.0.1:7860"
 
 

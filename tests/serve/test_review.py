@@ -42,7 +42,7 @@ class Folder:
 
 
 def book(tmp_path):
-    return Book(Folder(tmp_path), lambda: "2030-01-01T00:00:00+00:00")
+    return Book(Folder(tmp_path), lambda: "now")
 
 
 names = st.text(st.characters(codec="utf-8"), max_size=8)
@@ -81,7 +81,13 @@ def test_a_decision_is_on_disk_before_the_folder_changes(tmp_path):
     with pytest.raises(ZeroDivisionError):
         mine.decide(PAIRS[1], "reject")
     (said,) = json.loads((tmp_path / DECISION_FILE).read_text())["decisions"]
-    assert said == {"image": "b", "task": "depth", "decision": "reject", "digest": "1", "at": "2030-01-01T00:00:00+00:00"}
+    assert said == {
+        "image": "b",
+        "task": "depth",
+        "decision": "reject",
+        "digest": "1",
+        "at": "now",
+    }
     again = book(tmp_path)
     again.catch_up()
     assert again.folder.applied == [(PAIRS[1], "reject")]

@@ -39,8 +39,8 @@ class CompletedFolder:
 
     title = "Predicted labels"
     help = (
-        "Accept keeps a predicted label; reject moves it to `rejected/`, which training never sees. Take it back at will. "
-        "Labels of people are never touched."
+        "Accept keeps a predicted label; reject moves it to `rejected/`, which training never sees. "
+        "Either can be taken back. Labels of people are never touched."
     )
 
     def __init__(self, folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi import FastAPI, File, Query, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import UploadFile as Sent
 
 from diffusionmtl.serve.answer import Answer, Asked, as_zip, png, stage_pictures, value_file
 from diffusionmtl.serve.engine import Ticket
@@ -97,7 +98,7 @@ def _predict(service: Service) -> Any:
     return predict
 
 
-def _store(image: UploadFile, path: Path) -> None:
+def _store(image: Sent, path: Path) -> None:
     with path.open("wb") as stream:
         shutil.copyfileobj(image.file, stream)
 

@@ -26,7 +26,6 @@ from diffusionmtl.serve.service import Service
 _POLL = 0.2
 # Uploads and zips are kept for an hour, in a folder that goes when the server does.
 _SWEPT = (600, 3600)
-_NO_ANSWER = gr.DownloadButton(value=None, visible=False)
 
 
 class Visitors:
@@ -145,7 +144,7 @@ def _add_predict(service: Service, examples: Sequence[Path], visitors: Visitors,
 def _predicting(service: Service, visitors: Visitors, scratch: Path) -> Callable[..., Iterator[Any]]:
     def predict(path: str | None, samples: float, seed: float | None, request: gr.Request) -> Iterator[Any]:
         if path is None:
-            yield EMPTY, "", _NO_ANSWER
+            yield _nothing("")
             return
         session = str(request.session_hash)
         try:
@@ -158,7 +157,7 @@ def _predicting(service: Service, visitors: Visitors, scratch: Path) -> Callable
             finally:
                 visitors.got(session, ticket)
         except Refused as refused:
-            yield EMPTY, f"**{escape(str(refused))}**", _NO_ANSWER
+            yield _nothing(f"**{escape(str(refused))}**")
             # The message is shown as HTML, and may quote the name of a file.
             raise gr.Error(escape(str(refused)), print_exception=False) from None
         yield _shown(found, service.about.name, scratch)
@@ -184,6 +183,10 @@ def _progress(service: Service, ticket: Ticket[Answer]) -> Iterator[str]:
             said = words
             yield words
         wait([ticket.future], timeout=_POLL)
+
+
+def _nothing(status: str) -> tuple[str, str, Any]:
+    return EMPTY, status, gr.DownloadButton(value=None, visible=False)
 
 
 def _shown(found: Answer, run: str, scratch: Path) -> tuple[str, str, Any]:
