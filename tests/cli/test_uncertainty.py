@@ -41,6 +41,10 @@ def test_calibrated_measured_and_used(run, tmp_path, capsys):
         spreads.append(np.load(out / "uncertainty/depth/a.npy"))
         answers.append(np.load(out / "depth/a.npy"))
     assert np.array_equal(*answers)
+    stated = {name for name, of in said["tasks"].items() if "temperature" in of}
+    assert {path.name for path in (tmp_path / "out0").glob("confidence/*")} == stated
+    assert all((tmp_path / "out0/confidence" / name / "a.png").is_file() for name in stated)
+    assert not (tmp_path / "out1/confidence").exists()
     assert np.allclose(spreads[0], depth["scale"] * spreads[1] + depth["floor"], rtol=1e-4)
 
     capsys.readouterr()

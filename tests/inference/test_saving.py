@@ -1,5 +1,6 @@
 """Bands on disk are the files that a whole prediction makes, and half of one is never there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from PIL import Image
 from torch.nn import functional as F
 
 from diffusionmtl.inference.bands import Band, Estimates
+from diffusionmtl.inference.calibration import Calibration
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.inference.saving import Saver
 from diffusionmtl.inference.streams import NpyStream, PngStream
+from diffusionmtl.metrics.calibration import Temperature
 from tests.toy import TASKS, ToyDataset
 
 
@@ -48,11 +51,14 @@ def pixels(path: Path):
         return np.asarray(picture), picture.mode
 
 
+@pytest.mark.parametrize("fitted", [{}, {"semseg": Temperature(2.0, 0.0), "edge": Temperature(1.0, -1.0)}])
 @pytest.mark.parametrize(("rows", "band_pixels"), [(1, 1), (3, 60), (7, 1), (100, 1), (3, 10**9)])
-def test_bands_make_the_files_of_the_whole(tmp_path, rows, band_pixels):
-    prediction = answer(29, 13)
+def test_bands_make_the_files_of_the_whole(tmp_path, rows, band_pixels, fitted):
+    plain = answer(29, 13)
+    prediction = Prediction(plain.image, {n: replace(task, fitted=fitted.get(n)) for n, task in plain.items()})
     whole = prediction.save(tmp_path / "whole", "a b/c.d")
-    with Saver(TASKS, tmp_path / "bands", "a b/c.d", prediction.image, band_pixels) as saver:
+    told = Calibration("", 2, 1.0, fitted)
+    with Saver(TASKS, tmp_path / "bands", "a b/c.d", prediction.image, band_pixels, calibration=told) as saver:
         for band in in_bands(prediction, rows):
             saver.add(band)
         written = saver.finish()
@@ -64,6 +70,11 @@ def test_bands_make_the_files_of_the_whole(tmp_path, rows, band_pixels):
     for task in TASKS:
         file = next(p for p in written if p.parent.parent.name == task.name)
         assert task.read(file)[0].shape[-2:] == (29, 13)
+    sure = {p.parent.parent.name: p for p in written if p.relative_to(tmp_path / "bands").parts[0] == "confidence"}
+    assert sure.keys() == fitted.keys()
+    for name, path in sure.items():
+        expected = prediction[name].confidence.numpy()
+        np.testing.assert_allclose(pixels(path)[0] / 65535, expected, atol=1e-5)
     palette = [Image.open(tmp_path / of / "semseg/a b/c.d.png").getpalette() for of in ("bands", "whole")]
     assert palette[0] == palette[1]
 

@@ -66,7 +66,8 @@ def predict(
     """Predict every task for image files, videos, folders of them or globs, in bounded memory.
 
     An image is called as its file below the folder or glob that found it, without suffix. Writes `out/TASK/NAME.*`,
-    `out/uncertainty/TASK/NAME.npy`, `out/pictures/NAME.png` and a `dataset.yaml` that says what the tasks are; and
+    `out/uncertainty/TASK/NAME.npy`, `out/pictures/NAME.png` and a `dataset.yaml` that says what the tasks are; of a
+    calibrated run `out/confidence/TASK/NAME.png` too, how probable the answers are, for kinds that state it; and
     `out/dataset`, the same files beside copies of the images, which is a data set. Frames of a video are images
     `NAME/000000`, and `out/pictures/NAME/TASK.mp4` shows them.
 
@@ -138,7 +139,7 @@ class _Job:
         self.finished.forget(name)
         asked = self.request
         tiling = asked.tiling or self.predictor.tiling_for((image.shape[-2], image.shape[-1]))
-        with Saver(self.predictor.tasks, self.out, name, image) as saver:
+        with Saver(self.predictor.tasks, self.out, name, image, calibration=self.predictor.calibration) as saver:
             for band in self.predictor.bands(image, asked.samples, asked.seed, tiling=tiling, flip=asked.flip):
                 saver.add(band if asked.flip else self.predictor.calibrated(band))
             files = saver.finish()

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 
 from diffusionmtl import colour, files, notebook
-from diffusionmtl.inference.calibration import stated_probability
+from diffusionmtl.inference.calibration import calibrated_confidence, stated_probability
 from diffusionmtl.metrics.calibration import Scale, Temperature
+from diffusionmtl.metrics.precision import levels
 from diffusionmtl.tasks import Task
 
-PICTURES, UNCERTAINTY = "pictures", "uncertainty"
+PICTURES, UNCERTAINTY, CONFIDENCE = "pictures", "uncertainty", "confidence"
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +41,12 @@ class TaskPrediction:
     def probability(self) -> Float[Tensor, "k h w"] | None:
         """Calibrated if the run is: of yes (k = 1), or of each class. None for kinds that state no probability."""
         found = stated_probability(self.task, self.estimate[None], self.fitted)
+        return None if found is None else found[0]
+
+    @property
+    def confidence(self) -> Float[Tensor, "h w"] | None:
+        """The calibrated probability of the answer, 0 to 1; None where none is fitted."""
+        found = calibrated_confidence(self.task, self.estimate[None], self.fitted)
         return None if found is None else found[0]
 
     @property
@@ -107,8 +114,9 @@ class Prediction(Mapping[str, TaskPrediction]):
     def save(self, folder: Path | str, stem: str) -> list[Path]:
         """Write what was predicted below a folder.
 
-        Values go to `folder/task/stem.*`, uncertainties to `folder/uncertainty/task/stem.npy`, and a picture of
-        everything to `folder/pictures/stem.png`, the last of the returned paths.
+        Values go to `folder/task/stem.*`, uncertainties to `folder/uncertainty/task/stem.npy`, calibrated confidences
+        to `folder/confidence/task/stem.png` (16 bits, value / 65,535), and a picture of everything to
+        `folder/pictures/stem.png`, the last of the returned paths.
         """
         root = Path(folder)
         written: list[Path] = []
@@ -117,6 +125,10 @@ class Prediction(Mapping[str, TaskPrediction]):
             if prediction.uncertainty is not None:
                 array = prediction.uncertainty.float().cpu().numpy()
                 written.append(files.write_array(root / UNCERTAINTY / name / f"{stem}.npy", array))
+            if (sure := prediction.confidence) is not None:
+                path = root / CONFIDENCE / name / f"{stem}.png"
+                files.write_picture(path, confidence_rows(sure))
+                written.append(path)
         files.write_picture(root / PICTURES / f"{stem}.png", np.asarray(self.draw()))
         return [*written, root / PICTURES / f"{stem}.png"]
 
@@ -135,6 +147,11 @@ class Prediction(Mapping[str, TaskPrediction]):
             pictures = [task.draw()] if spread is None else [task.draw(), spread]
             shown.append(notebook.figure(f"{name} ({task.task.unit})", *pictures))
         return f"<div>{''.join(shown)}</div>"
+
+
+def confidence_rows(confidence: Float[Tensor, "h w"]) -> UInt16[np.ndarray, "h w"]:
+    """A confidence as a picture of 16 bits."""
+    return levels(confidence).cpu().numpy().astype(np.uint16)
 
 
 def draw_spread(spread: Float[Tensor, "h w"], limit: float | None = None) -> Image.Image:

@@ -19,6 +19,7 @@ from diffusionmtl.inference.bands import FINAL, INITIAL, Band, Estimates, bands
 from diffusionmtl.inference.calibration import Calibration
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.inference.tiles import FieldNoise, Maps, Plan, Tiling, blended
+from diffusionmtl.metrics.calibration import Temperature
 from diffusionmtl.models.blocks import resize
 from diffusionmtl.models.network import Network
 from diffusionmtl.seeds import derive_seed
@@ -89,7 +90,9 @@ class Predictor:
         seen = list(self.bands(original, samples, seed, tiling=tiling, flip=flip, initial=True))
         if not flip:
             seen = [self.calibrated(band) for band in seen]
-        fitted = {} if self.calibration is None else self.calibration.tasks
+        fitted = {} if self.calibration is None else dict(self.calibration.tasks)
+        if flip:
+            fitted = {name: of for name, of in fitted.items() if isinstance(of, Temperature)}
         found = {task.name: _joined(task, [band.tasks[task.name] for band in seen]) for task in self.tasks}
         return Prediction(
             image=original, tasks={name: replace(task, fitted=fitted.get(name)) for name, task in found.items()}

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from diffusionmtl import files
 from diffusionmtl.inference.bands import Band
-from diffusionmtl.inference.prediction import PICTURES, UNCERTAINTY, draw_spread, sheet
+from diffusionmtl.inference.calibration import Calibration, calibrated_confidence
+from diffusionmtl.inference.prediction import CONFIDENCE, PICTURES, UNCERTAINTY, confidence_rows, draw_spread, sheet
 from diffusionmtl.inference.streams import NpyStream, PngStream
 from diffusionmtl.tasks import Task
 
@@ -32,6 +33,9 @@ class Saver:
 
     Attributes:
         written: the finished files, once `finish` has been called; the last one is the picture.
+
+    Args:
+        calibration: says how probable answers are; nothing is written of that if None.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Saver:
         image: UInt8[Tensor, "3 h w"],
         band_pixels: int = BAND_PIXELS,
         preview: int = PREVIEW,
+        calibration: Calibration | None = None,
     ) -> None:
         self.written: list[Path] = []
         self._folder, self._name = folder, name
@@ -57,6 +62,8 @@ class Saver:
         self._shown: dict[str, Tensor] = {}
         self._shown_spreads: dict[str, Tensor] = {}
         self._spreads: dict[str, NpyStream] = {}
+        self._fitted = {} if calibration is None else calibration.tasks
+        self._confidences: dict[str, PngStream] = {}
 
     def __enter__(self) -> "Saver":
         return self
@@ -64,7 +71,7 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for part in [*self._tasks.values(), *self._spreads.values()]:
+        for part in [*self._tasks.values(), *self._spreads.values(), *self._confidences.values()]:
             part.discard()
         self._scratch.cleanup()
 
@@ -79,6 +86,9 @@ class Saver:
                 spread = found.spread[0].float()
                 self._spread(name).add(spread.numpy())
                 self._show(self._shown_spreads, name, band.top, spread)
+            sure = calibrated_confidence(saver.task, found.mean, self._fitted.get(name))
+            if sure is not None:
+                self._confidence(name).add(confidence_rows(sure[0]))
 
     def _show(self, shown: dict[str, Tensor], name: str, top: int, rows: Tensor) -> None:
         """Keep every n-th row and column, in memory taken once: many small pieces would tear the heap apart."""
@@ -94,6 +104,8 @@ class Saver:
             self.written += saver.finish()
             if name in self._spreads:
                 self.written.append(self._spreads[name].finish())
+            if name in self._confidences:
+                self.written.append(self._confidences[name].finish())
         picture = self._folder / PICTURES / f"{self._name}.png"
         files.write_picture(picture, np.asarray(self._picture()))
         self.written.append(picture)
@@ -104,6 +116,12 @@ class Saver:
             path = self._folder / UNCERTAINTY / name / f"{self._name}.npy"
             self._spreads[name] = NpyStream(path, self._size, np.dtype(np.float32))
         return self._spreads[name]
+
+    def _confidence(self, name: str) -> PngStream:
+        if name not in self._confidences:
+            path = self._folder / CONFIDENCE / name / f"{self._name}.png"
+            self._confidences[name] = PngStream(path, self._size, "I;16")
+        return self._confidences[name]
 
     def _picture(self) -> Image.Image:
         pairs: list[tuple[Image.Image, Image.Image | None]] = []
