@@ -13,7 +13,7 @@ svg { font: 13px system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Aria
 .title { font-weight: 600; font-size: 15px } .grid { stroke: #e3e0d8 } .tick { text-anchor: middle }
 .number { text-anchor: end } .line { fill: none; stroke-width: 2.4; stroke-linejoin: round } .dot { opacity: 0.45 }
 .h0 { --hue: #14748a } .h1 { --hue: #c2582b } .h2 { --hue: #7a4fa3 } .h3 { --hue: #6b7a1f }
-.line { stroke: var(--hue) } .dot, .mean { fill: var(--hue) }
+.line { stroke: var(--hue) } .dot, .mean { fill: var(--hue) } .word { fill: var(--hue); font-weight: 600 }
 @media (prefers-color-scheme: dark) {
   .paper { fill: #1c2024 } text { fill: #e6e3dc } .soft { fill: #9ba4ab } .grid { stroke: #31373d }
   .h0 { --hue: #63c1d4 } .h1 { --hue: #f0956a } .h2 { --hue: #bd9be0 } .h3 { --hue: #b9c860 }
@@ -90,7 +90,7 @@ def _curve(
     dots = [f'<circle class="dot" cx="{across(x):.1f}" cy="{up(y):.1f}" r="2.6"/>' for of in seeds for x, y in of]
     marks = [f'<circle class="mean" cx="{across(x):.1f}" cy="{up(y):.1f}" r="4.2"/>' for x, y in line]
     number = f"{line[-1][1]:+.1f}".replace("-", "−")
-    word = f'<text x="{across(line[-1][0]) + 12:.1f}" y="{end + 4:.1f}">{escape(name)} {number}</text>'
+    word = f'<text class="word" x="{across(line[-1][0]) + 12:.1f}" y="{end + 4:.1f}">{escape(name)} {number}</text>'
     return f'<path class="line" d="{path}"/>{"".join(dots + marks)}{word}'
 
 
