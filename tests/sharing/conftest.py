@@ -19,6 +19,17 @@ from tests.sharing.hub import serving
 from tests.toy import TASKS
 
 PRIVATE = "/home/jane/secret"
+SHARED = {
+    "README.md",
+    "calibration.json",
+    "checkpoints/best.safetensors",
+    "checkpoints/last.safetensors",
+    "config.yaml",
+    "log/metrics.csv",
+    "metrics.json",
+    "partition.txt",
+    "provenance.json",
+}
 
 
 @pytest.fixture(scope="session")

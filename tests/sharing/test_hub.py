@@ -11,8 +11,7 @@ from diffusionmtl.commands.share import push
 from diffusionmtl.sharing.contents import LIST
 from diffusionmtl.sharing.hub import hub_name, is_hub_name
 from tests.cli.terminal import done, files_below, refused
-from tests.sharing.conftest import card_head
-from tests.sharing.test_share import SHARED
+from tests.sharing.conftest import SHARED, card_head
 
 NAME = "hf://jane/kitchen"
 

@@ -16,19 +16,7 @@ from diffusionmtl.inference.load import weights_file
 from diffusionmtl.sharing.archive import MAX_MEMBERS
 from diffusionmtl.sharing.contents import LIST, MAX_OTHER, MAX_WEIGHTS, check_size, read_list
 from tests.cli.terminal import done, files_below, refused
-from tests.sharing.conftest import PRIVATE, card_head
-
-SHARED = {
-    "README.md",
-    "calibration.json",
-    "checkpoints/best.safetensors",
-    "checkpoints/last.safetensors",
-    "config.yaml",
-    "log/metrics.csv",
-    "metrics.json",
-    "partition.txt",
-    "provenance.json",
-}
+from tests.sharing.conftest import PRIVATE, SHARED, card_head
 
 
 @pytest.fixture(scope="module")
