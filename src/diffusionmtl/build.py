@@ -235,10 +235,14 @@ def _one_dataset(
 def build_training_data(settings: Settings, dataset: DenseDataset, partition: Partition) -> TrainingData:
     """Loaders over the visible labels of a data set. Images are held out by the labels of people, and judged by them.
 
+    Predicted labels that count nothing (`pseudo_weight` 0) are no labels: training is as if they were not there.
+
     Raises:
         UserError: no label to learn from, or fewer images than a batch.
     """
     known = by_people(partition, dataset)
+    if settings.train.pseudo_weight == 0:
+        partition = known
     train_names, dev_names = hold_out(known, settings.data.holdout, settings.train.seed)
     train = settings.train
     varied = _augmentation(settings, dataset.tasks)

@@ -248,6 +248,11 @@ class Settings:
                     raise UserError(f"--{name.replace('_', '-')} {number}: must be {said}")
         if self.network.method == "xtc" and self.train.self_training == "always":
             raise UserError("--self-training always: not together with --method xtc; choose one of them")
+        if self.train.skip_spikes and self.train.strategy == "fsdp":
+            raise UserError(
+                f"--skip-spikes {self.train.skip_spikes}: not together with --strategy fsdp, where no process sees the "
+                "whole gradient; leave one of them out"
+            )
         if self.augment.scale[0] > self.augment.scale[1]:
             raise UserError(f"--scale {self.augment.scale[0]} {self.augment.scale[1]}: the smaller zoom comes first")
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusionmtl.build import build_training_data, build_training_set
 from diffusionmtl.cli import main
 from diffusionmtl.commands import complete as command
 from diffusionmtl.commands.completed_files import read_levels
@@ -270,6 +271,16 @@ class TestTraining:
         sample = VisibleDataset(whole, both, None, 0, predicted_weight=0.25)[0, 0]
         people = seen.visible[whole.names[0]]
         assert sample.weights == dict.fromkeys(frozenset(TASK_NAMES) - people, 0.25)
+
+    def test_weight_0_is_training_without_them(self, completed, seen):
+        settings = tiny(data=(str(completed),), labels="completed", holdout=0.0, batch=2, pseudo_weight=0.0)
+        whole = build_training_set(settings.data)
+        found = build_training_data(settings, whole, make_partition("completed", whole, 0))
+        assert found.partition.visible == {name: seen.visible[name] for name in whole.names}
+        batch = next(iter(found.train))
+        for task, labels in batch.labels.items():
+            assert labels.weight is None
+            assert all(task in seen.visible[batch.names[row]] for row in labels.rows.tolist())
 
     def test_data_without_predicted_labels_are_refused(self, data, completed):
         with pytest.raises(UserError, match="brings no predicted labels"):

@@ -1,6 +1,7 @@
 """Predicted labels count less than those of people, and share their image with them."""
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -8,8 +9,11 @@ import torch
 from diffusionmtl.data.base import read_sample
 from diffusionmtl.data.collate import collate
 from diffusionmtl.data.transforms import Augmentation, augment
+from diffusionmtl.models.network import Network
+from diffusionmtl.training.extra import Seen
 from diffusionmtl.training.objective import objective, shares
 from diffusionmtl.training.views import scale_cropped
+from diffusionmtl.training.xtc import cross_task_consistency
 from diffusionmtl.types import Batch, Canvas, NetworkOutput
 from tests.toy import TASKS, ToyDataset
 
@@ -80,6 +84,27 @@ def test_weight_0_is_no_label_and_weight_1_any_label():
         assert torch.equal(gradient, without.get(pair, torch.zeros_like(gradient)))
     ones = batch({i: dict.fromkeys(tasks, 1.0) for i, tasks in SEEN.items()})
     assert all(labels.weight is None for labels in ones.labels.values())
+
+
+def test_in_cross_task_consistency_a_pair_counts_as_its_label_does():
+    generator = torch.Generator().manual_seed(0)
+    grid = (3, 4)
+    everywhere = torch.arange(3)
+    final = {task.name: torch.rand(3, task.channels, *grid, generator=generator) for task in TASKS}
+    shared = torch.randn(3, 8, *grid, generator=generator)
+    output = NetworkOutput(final, {}, {task: everywhere for task in final}, Canvas((24, 32), (24, 32)), shared)
+    extra = cross_task_consistency(TASKS, 8, 4, 1.0, 1.0, False, 0)
+    network = Mock(spec=Network)
+
+    def terms(weight: float) -> torch.Tensor:
+        labels = batch({i: {t: 1.0 if a == 1 else weight for t, a in tasks.items()} for i, tasks in SEEN.items()})
+        found = extra.terms(network, Seen(labels, labels, output, 0, 0))
+        return torch.stack([found["agreement"], found["feature"]])
+
+    whole, half, quarter, nothing = (terms(weight).detach() for weight in (1.0, 0.5, 0.25, 0.0))
+    assert bool((whole > half).all()) and bool((nothing > 0).all())
+    torch.testing.assert_close(whole - half, half - nothing)
+    torch.testing.assert_close(half - quarter, quarter - nothing)
 
 
 def test_weights_stay_beside_their_labels():

@@ -1,9 +1,13 @@
 """A step with a gradient out of all proportion leaves the weights as they were."""
 
+import math
+from unittest.mock import Mock
+
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 
+from diffusionmtl.errors import UserError
 from diffusionmtl.runfolder import LAST_CHECKPOINT
 from diffusionmtl.training import spikes
 from tests.runs import tiny, trained, with_callback
@@ -44,3 +48,34 @@ def test_a_spike_is_left_out(tmp_path, monkeypatch, capsys, factor, moves):
     assert ("step 2 left out: its gradient is" in capsys.readouterr().err) == (not moves)
     kept = torch.load(run.checkpoints / LAST_CHECKPOINT)["callbacks"]
     assert any("SkipSpikes" in name for name in kept) == bool(factor)
+
+
+def step(callback: spikes.SkipSpikes, gradient: float) -> bool:
+    """One step with a gradient of that norm; whether it was left out."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.tensor([gradient])
+    trainer = Mock(spec=Trainer, is_global_zero=True, global_step=0)
+    callback.on_before_optimizer_step(trainer, Mock(spec=LightningModule), torch.optim.SGD([weight]))
+    return weight.grad is None
+
+
+def test_what_is_no_number_is_never_usual():
+    callback = spikes.SkipSpikes(10.0)
+    for gradient in (math.inf, math.nan, *[1.0] * spikes.WARM_UP):
+        assert not step(callback, gradient)
+    assert callback.usual == 1.0 and callback.seen == spikes.WARM_UP
+    for gradient in (math.inf, math.nan, 11.0):
+        assert step(callback, gradient)
+    assert not step(callback, 9.0) and callback.usual == pytest.approx(1 + 8 / (spikes.WARM_UP + 1))
+
+
+def test_nothing_is_left_out_beside_gradients_of_zero():
+    callback = spikes.SkipSpikes(10.0)
+    for _ in range(spikes.WARM_UP):
+        step(callback, 0.0)
+    assert not step(callback, 1.0)
+
+
+def test_a_network_that_is_cut_up_has_no_whole_norm():
+    with pytest.raises(UserError, match="--skip-spikes 5.0: not together with --strategy fsdp"):
+        tiny(skip_spikes=5.0, strategy="fsdp")

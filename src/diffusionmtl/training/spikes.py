@@ -1,5 +1,6 @@
 """Steps whose gradient is far larger than usual are left out."""
 
+import math
 import sys
 from typing import Any
 
@@ -15,7 +16,8 @@ class SkipSpikes(Callback):
     """Leaves the weights alone in a step whose gradient norm exceeds `factor` times its moving average, and says so.
 
     Clipping only shortens such a gradient; one broken label may still turn everything around. The norm is that before
-    clipping, of all processes' images together. A step that is left out does not enter the average.
+    clipping, of all processes' images together. A step that is left out does not enter the average, nor does a norm
+    that is not finite: 16-bit training begins with some, and passes over these steps itself.
     """
 
     def __init__(self, factor: float) -> None:
@@ -32,7 +34,8 @@ class SkipSpikes(Callback):
         """Take the gradients away if they are too large; the optimiser passes over weights that have none."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = float(torch.stack([gradient.norm().double() for gradient in gradients]).norm())
-        if self.seen >= WARM_UP and norm > self.factor * self.usual:
+        # Nothing is large beside a gradient of 0; and a NaN is not larger than anything, but never usual.
+        if self.seen >= WARM_UP and self.usual > 0 and not norm <= self.factor * self.usual:
             optimizer.zero_grad(set_to_none=True)
             if trainer.is_global_zero:
                 print(
@@ -40,6 +43,8 @@ class SkipSpikes(Callback):
                     f"large as usual (images: {', '.join(self._names[:4])}{', ...' if len(self._names) > 4 else ''})",
                     file=sys.stderr,
                 )
+            return
+        if not math.isfinite(norm):
             return
         self.seen += 1
         # The mean of all at first, then a moving one.

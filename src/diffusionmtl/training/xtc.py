@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from diffusionmtl.models.network import Network
-from diffusionmtl.models.xtc import FINER, JointSpace, consistency, joint_labels
+from diffusionmtl.models.xtc import FINER, JointSpace, Pairs, consistency, joint_labels
 from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task
 from diffusionmtl.training.extra import Extra, ParameterGroup, Seen
 from diffusionmtl.training.views import scale_cropped
-from diffusionmtl.types import Batch
+from diffusionmtl.transfer import sent
+from diffusionmtl.types import Batch, TaskLabels
 
 FEATURE_WEIGHT = 0.5
 
@@ -22,10 +23,11 @@ class CrossTaskConsistency(Extra):
 
     With B images, the labelled tasks T_n and the others U_n of image n, and the joint space m of a pair (s, t):
 
-        weight / B * sum_n sum_{s in U_n, t in T_n} [d(m(y_s), m(y_t)) + 0.5 * (d(m(y_s), f) + d(m(y_t), f))]
+        weight / B * sum_n sum_{s in U_n, t in T_n} a_nt [d(m(y_s), m(y_t)) + 0.5 * (d(m(y_s), f) + d(m(y_t), f))]
 
-    where y_s is predicted, y_t is the label, d is 1 - cosine and f the feature that all decoders share, which gets no
-    gradient from here. A fully labelled image has all ordered pairs of different tasks.
+    where y_s is predicted, y_t is the label, a its weight (1, or less for a label that is itself a prediction), d is
+    1 - cosine and f the feature that all decoders share, which gets no gradient from here. A fully labelled image has
+    all ordered pairs of different tasks.
 
     Args:
         tasks: the task set.
@@ -66,9 +68,14 @@ class CrossTaskConsistency(Extra):
         generator = torch.Generator().manual_seed(derive_seed(seen.seed, "classes"))
         found = consistency(self.space, self.tasks, seen.output.final, labels, feature, generator)
         share = self.weight / images
+        between, to_feature = found.between, found.to_feature
+        counts = pair_weights(self.tasks, seen.view.labels, images, found.pairs)
+        if counts is not None:
+            counts = sent(counts.to(between.dtype), between.device)
+            between, to_feature = counts * between, counts * to_feature
         return {
-            "agreement": share * found.between.sum(),
-            "feature": share * FEATURE_WEIGHT * found.to_feature.sum(),
+            "agreement": share * between.sum(),
+            "feature": share * FEATURE_WEIGHT * to_feature.sum(),
         }
 
     def parameter_groups(self) -> Sequence[ParameterGroup]:
@@ -79,6 +86,20 @@ class CrossTaskConsistency(Extra):
             ParameterGroup([p for p in self.parameters() if id(p) not in apart]),
             ParameterGroup(tables, lr=self.table_lr, decay=False),
         ]
+
+
+def pair_weights(
+    tasks: Sequence[Task], labels: Mapping[str, TaskLabels], images: int, pairs: Pairs
+) -> Float64[Tensor, "p"] | None:
+    """How much each pair counts: as much as its label, which may be a prediction; None where all count 1."""
+    if all(given.weight is None for given in labels.values()):
+        return None
+    weights = torch.ones(images, len(tasks), dtype=torch.float64)
+    for number, task in enumerate(tasks):
+        given = labels[task.name]
+        if given.weight is not None:
+            weights[given.rows, number] = given.weight
+    return weights[pairs.image, pairs.target]
 
 
 def cross_task_consistency(
