@@ -49,10 +49,10 @@ def _serve(args: Namespace) -> int:
 
     limits = Limits(
         size=int(args.max_mb * 1e6),
-        pixels=args.max_pixels,
-        samples=args.max_samples,
-        seconds=args.seconds,
-        waiting=args.waiting,
+        pixels=int(args.max_pixels),
+        samples=int(args.max_samples),
+        seconds=float(args.seconds),
+        waiting=int(args.waiting),
     )
     served = Served(
         Path(args.run),
@@ -62,7 +62,7 @@ def _serve(args: Namespace) -> int:
     )
     serve(
         served,
-        Address(args.host, args.port, tuple(args.names)),
+        Address(args.host, int(args.port), tuple(args.names)),
         limits,
         checkpoint=args.checkpoint,
         device=args.device,
