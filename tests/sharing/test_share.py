@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 import diffusionmtl as dm
 from diffusionmtl.commands.share import Terms, fetch, share
-from diffusionmtl.config import read_yaml
+from diffusionmtl.config import parse_yaml, read_yaml
 from diffusionmtl.inference.load import weights_file
 from diffusionmtl.sharing.archive import MAX_MEMBERS
 from diffusionmtl.sharing.contents import LIST, MAX_OTHER, MAX_WEIGHTS, check_size, read_list
@@ -282,6 +282,7 @@ def test_the_card_says_what_it_predicts_from_what_and_how_well(kitchen, tmp_path
     ):
         assert words in card, words
     assert "jane/secret" not in card
+    assert parse_yaml(card.split("---\n")[1], "without aliases, which some readers refuse") == head
 
 
 def test_the_hub_reads_the_card(kitchen, tmp_path):

@@ -99,7 +99,7 @@ def _results(run: Run) -> list[dict[str, Any]]:
         listed = [{"type": name, "name": name, "value": round(value, 6)} for name, value in scored.items()]
         if listed:
             kind = _HUB_TASKS.get(task.kind, "image-to-image")
-            found.append({"task": {"type": kind, "name": task.name}, "dataset": data, "metrics": listed})
+            found.append({"task": {"type": kind, "name": task.name}, "dataset": dict(data), "metrics": listed})
     return found
 
 
@@ -109,7 +109,7 @@ def _lead(run: Run) -> str:
     return (
         f"Predicts {many} for every pixel of a photograph: {', '.join(task.name for task in run.tasks)}. "
         f"Method: {_METHODS[run.settings.network.method]}; backbone `{_plain(run.settings.network.backbone)}`; trained "
-        f"on pictures of {height} x {width} pixels with [diffusionmtl](https://pypi.org/project/diffusionmtl/)."
+        f"on pictures of {height} x {width} pixels with `diffusionmtl`."
     )
 
 
@@ -146,7 +146,7 @@ def _scores(run: Run) -> list[str]:
     tables = figure_tables(run.tasks, run_columns(run.metrics))[:1]
     return [
         f"Scored on {_plain(evaluation_words(run.metrics))}. A figure's name carries its protocol; figures of one name "
-        "may be compared, others may not.",
+        "on the same data may be compared, others may not.",
         *map(_markdown, tables),
         *([_bullets(list(run.metrics.notes))] if run.metrics.notes else []),
         "They hold for this data. How it does on other pictures was not measured.",
