@@ -82,6 +82,16 @@ def build_network(
     return Network(tasks, initial, refiner)
 
 
+def sketched(tasks: Sequence[Task], settings: NetworkSettings) -> Network:
+    """The network that `build_network` builds, without memory for a single number: names and shapes to compare with.
+
+    Raises:
+        UserError: as `build_network`.
+    """
+    with torch.device("meta"):
+        return build_network(tasks, replace(settings, pretrained=False, backbone_weights=None))
+
+
 def _check_task_set(tasks: Sequence[Task]) -> None:
     if not tasks:
         raise UserError("the task set is empty; name at least one task")

@@ -8,8 +8,13 @@ class UserError(Exception):
     """A mistake outside the package: a file, a setting, an argument.
 
     Its text is one line that names the file or field, what is wrong with it and how to mend it. The command line prints
-    that line and exits with status 2; from Python it is an ordinary exception.
+    that line and exits with status 2; from Python it is an ordinary exception. Names of files are whatever
+    somebody wrote: line breaks, control characters and bytes that are no text are spelt out, so that it stays one line
+    that any terminal can show.
     """
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -5,13 +5,16 @@ throws into one line that names the file.
 """
 
 import io
+import json
 import math
 import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -20,9 +23,58 @@ from diffusionmtl.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 150_000_000
+MAX_JSON_BYTES = 100_000_000
 _ARRAY_BYTES_PER_PIXEL = 32
+_HEADER_BYTES = 1 << 20
 _SIDEWAYS = (5, 6, 7, 8)
 _pillow_limit = threading.Lock()
+
+
+def check_plain(path: Path) -> int:
+    """The size in bytes of an ordinary file, or of the one that a link leads to.
+
+    Raises:
+        UserError: there is none, or it is a folder, a pipe or a device: reading these may never end.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({_one_line(error)})") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise UserError(f"{path}: is a folder, a file was expected")
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"{path}: is a pipe or a device, no ordinary file; copy what is in it to a file")
+    return found.st_size
+
+
+def read_bytes(path: Path, limit: int, what: str) -> bytes:
+    """The bytes of an ordinary file of at most `limit` bytes; `what` says in errors what it surely is not.
+
+    Raises:
+        UserError: as `check_plain`, larger, or it cannot be read.
+    """
+    if check_plain(path) > limit:
+        raise UserError(f"{path}: larger than {limit:,} bytes, surely not {what}")
+    try:
+        with path.open("rb") as stream:
+            return stream.read(limit)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> Any:
+    """Plain data from a JSON file; what cannot be read as such is a ValueError, for callers have words of their own.
+
+    Raises:
+        UserError: missing, no ordinary file, or larger than `limit` bytes.
+        ValueError: not JSON in UTF-8, or nested too deeply.
+    """
+    try:
+        return json.loads(read_bytes(path, limit, "what it should be").decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -42,7 +94,7 @@ def rgb_pixels(picture: Image.Image) -> np.ndarray:
     """A Pillow picture as uint8 RGB [H W 3]; 16-bit grey is scaled, where Pillow's own conversion would clip it."""
     if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         return np.repeat(_wide_grey_to_uint8(_native(np.asarray(picture)))[..., None], 3, axis=2)
-    return np.asarray(picture.convert("RGB"))
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -76,6 +128,20 @@ def read_label_picture(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         return _native(np.asarray(picture if plain == picture.mode else picture.convert(plain)))
 
 
+def check_pixels(path: Path, max_pixels: int) -> None:
+    """See that what a picture or a `.npy` claims to hold is within the limit, from its header; others are let through.
+
+    Raises:
+        UserError: it is not, or the header cannot be read.
+    """
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        with _opened(path, max_pixels):
+            return
+    if path.suffix.lower() == ".npy":
+        with _array_opened(path, max_pixels):
+            return
+
+
 def read_array(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a `.npy` array of plain numbers without unpickling anything.
 
@@ -83,14 +149,18 @@ def read_array(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         UserError: the file is missing, damaged, holds Python objects, or claims more data than the file has or the
             limit allows.
     """
+    with _array_opened(path, max_pixels) as stream:
+        return _native(np.load(stream, allow_pickle=False))
+
+
+@contextmanager
+def _array_opened(path: Path, max_pixels: int) -> Iterator[BinaryIO]:
+    """An array of which only the header has been read; what the decoder throws in the body becomes a UserError too."""
     limit = max_pixels * _ARRAY_BYTES_PER_PIXEL
+    check_plain(path)
     try:
         with path.open("rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            if version == (1, 0):
-                shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-            else:
-                shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+            shape, dtype = _array_header(stream)
             size = math.prod(shape) * dtype.itemsize
             left = os.fstat(stream.fileno()).st_size - stream.tell()
             if dtype.hasobject or dtype.kind not in "biuf":
@@ -102,11 +172,20 @@ def read_array(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             if size > left:
                 raise UserError(f"{path}: truncated, its header promises {size:,} bytes and {left:,} are there")
             stream.seek(0)
-            return _native(np.load(stream, allow_pickle=False))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+            yield stream
+    except UserError:
+        raise
+    except Exception as error:  # a header is Python text, and its reader throws whatever the parser threw
         raise UserError(f"{path}: not a readable .npy array ({_one_line(error)})") from error
+
+
+def _array_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if any(side < 0 for side in shape):
+        raise ValueError(f"a side of negative length in shape {shape}")
+    return shape, dtype
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
@@ -145,6 +224,11 @@ def write_picture(path: Path, pixels: np.ndarray, palette: np.ndarray | None = N
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     """A picture of which only the header has been read; what Pillow throws in the body becomes a UserError too."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, an image file was expected")
+    # WebP and some others are read whole before their size is known.
+    if check_plain(path) > max_pixels * _ARRAY_BYTES_PER_PIXEL + _HEADER_BYTES:
+        raise UserError(f"{path}: larger than an image of {max_pixels:,} pixels can be; raise --max-pixels")
     try:
         with _open_header(path) as picture:
             width, height = picture.size
@@ -156,10 +240,6 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             yield picture
     except UserError:
         raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, an image file was expected") from None
     except Exception as error:  # Pillow's decoders throw whatever their parser threw
         raise UserError(f"{path}: not a readable image ({_one_line(error)}); replace or remove it") from error
 

@@ -111,3 +111,29 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_is_kept(tmp_path, monke
     else:
         assert torch.load(checkpoint, weights_only=True)["global_step"] == kept
         assert all(bool(value.isfinite().all()) for value in load(out).network.state_dict().values())
+
+
+class PoisonGradient(Callback):
+    """Makes one gradient infinite in a step, counted from 0, of which the loss is as good as ever."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if trainer.global_step == self.step:
+            pl_module.network.initial.heads["depth"].weight.grad.fill_(float("inf"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "kept"), [(STEPS_PER_EPOCH - 1, None), (2 * STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH)])
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path, monkeypatch, step, kept):
+    """The last step of an epoch: no loss is computed with its weights before they would be written."""
+    with_callback(monkeypatch, PoisonGradient(step))
+    settings = tiny(tasks=("depth", "semseg"), labels="full", clip=0.0)
+    message = r"step \d+: weight network\.initial\.heads\.depth\.weight is not finite, though .* last step: room-\d+, "
+    with pytest.raises(UserError, match=message):
+        trained(settings, tmp_path / "run")
+    checkpoint = tmp_path / "run/checkpoints" / LAST_CHECKPOINT
+    assert checkpoint.exists() == (kept is not None)
+    if kept is not None:
+        assert all(bool(value.isfinite().all()) for value in load(tmp_path / "run").network.state_dict().values())

@@ -28,9 +28,10 @@ from diffusionmtl.commands.evaluate import evaluate_run, save_metrics
 from diffusionmtl.commands.train import train
 from diffusionmtl.config import Settings, changed, read_yaml, settings_from_flat
 from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.data.members import name_fault
 from diffusionmtl.data.partition import Partition, hold_out, make_partition
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.files import read_json, write_bytes_atomically
 from diffusionmtl.inference.per_image import PerImage, load_per_image, save_per_image
 from diffusionmtl.models.cost import PartCost, network_cost
 from diffusionmtl.models.pretrained import read_network
@@ -116,12 +117,14 @@ def read_record(path: Path) -> tuple[Cell, Outcome]:
         UserError: the file is missing or no such record.
     """
     try:
-        raw = json.loads(path.read_text("utf-8"))
+        raw = read_json(path)
         asked = raw["asked"]
         settings = settings_from_flat(asked["settings"], str(path))
-        folder = _root(path).joinpath(*raw["folder"].split("/"))
+        if fault := name_fault(raw["folder"]):
+            raise UserError(f"{path}: the name of its folder {fault}; remove the record")
+        folder = _root(path) / raw["folder"]
         return Cell(path, folder, settings, **asked["scoring"]), Outcome(**raw["outcome"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: not the record of a cell ({type(error).__name__}); remove it") from None
 
 

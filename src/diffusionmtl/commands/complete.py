@@ -20,7 +20,7 @@ from diffusionmtl.data.description import FILE_NAME, write_dataset_yaml
 from diffusionmtl.data.folder import PREDICTED, FolderDataset
 from diffusionmtl.data.partition import Partition, by_people
 from diffusionmtl.errors import UserError, nearest
-from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.files import read_json, write_bytes_atomically
 from diffusionmtl.inference.complete import Asked, Threshold, answers, find_thresholds
 from diffusionmtl.inference.load import load, settings_of_run, weights_file
 from diffusionmtl.inference.predictor import Predictor
@@ -184,9 +184,9 @@ def _begun(out: Path, plan: _Plan, resume: bool) -> dict[str, Any] | None:
             f"--out {out}: holds a completed data set already; go on with --resume or choose another folder"
         )
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         same = manifest["identity"] == plan.identity
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged; choose another folder for --out") from None
     if not same:
         raise UserError(

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffusionmtl.commands.sources import Source, as_on_any_disk, numbered
+from diffusionmtl.data.members import name_fault
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.files import check_plain, read_json, write_bytes_atomically
 
 FOLDER = ".predicted"
+MAX_BYTES = 1_000_000
 
 
 def digest(*parts: object) -> str:
@@ -23,6 +25,7 @@ def digest(*parts: object) -> str:
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         if isinstance(part, Path):
+            check_plain(part)
             try:
                 with part.open("rb") as stream:
                     state.update(hashlib.file_digest(stream, "blake2b").digest())
@@ -66,7 +69,10 @@ class Finished:
         record = self._read(name)
         if record.get("content") != content or record.get("settings") != self._settings:
             return []
-        return [self._out / file for file in record.get("files", [])]
+        names = record.get("files")
+        if not isinstance(names, list) or not all(isinstance(n, str) and name_fault(n) is None for n in names):
+            return []
+        return [self._out / name for name in names]
 
     def forget(self, name: str) -> None:
         """Before the files of an answer are written anew."""
@@ -87,9 +93,10 @@ class Finished:
         return self._out / FOLDER / f"{as_on_any_disk(name)}.json"
 
     def _read(self, name: str) -> dict:
+        path = self._path(name)
         try:
-            record = json.loads(self._path(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            record = read_json(path, MAX_BYTES) if path.is_file() else {}
+        except ValueError:
             return {}
         return record if isinstance(record, dict) else {}
 

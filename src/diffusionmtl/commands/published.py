@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffusionmtl.build import build_network, describe_run
+from diffusionmtl.build import build_network, describe_run, sketched
 from diffusionmtl.commands.output import claim_folder
 from diffusionmtl.commands.train import config_text
 from diffusionmtl.config import Settings, changed
+from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.inference.load import check_described
 from diffusionmtl.models.pretrained import save_network
 from diffusionmtl.models.published import (
+    check_published,
     load_published,
     published_settings,
     published_tasks,
@@ -45,10 +48,15 @@ def import_published(file: Path, out: Path, tasks_said: Sequence[str] = ()) -> s
     checkpoint = read_published(file)
     tasks = published_tasks(checkpoint, tasks_in_words(checkpoint, tasks_said))
     sizes = published_settings(checkpoint)
+    # The published test protocol leaves images at their own resolution; training settings are those of the release.
+    try:
+        settings = changed(Settings(network=sizes), **PUBLISHED_TRAINING)
+    except UserError as error:
+        raise UserError(f"{file}: not a checkpoint of the published network: {error}") from None
+    check_described(settings, tasks, checkpoint.tensors, str(file))
+    check_published(sketched(tasks, sizes), checkpoint)
     network = build_network(tasks, sizes)
     load_published(network, checkpoint)
-    # The published test protocol leaves images at their own resolution; training settings are those of the release.
-    settings = changed(Settings(network=sizes), **PUBLISHED_TRAINING)
     claim_folder(out, "this run")
     run = RunFolder(out)
     write_bytes_atomically(run.config, config_text(settings, tasks).encode())

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.composer import ComposerError
-from yaml.constructor import ConstructorError
 
 from diffusionmtl import files
+from diffusionmtl.config import read_yaml
 from diffusionmtl.data.guess import guessed_tasks
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.tasks import Task, task_from_settings
@@ -16,7 +15,6 @@ from diffusionmtl.tasks.base import name_fault
 
 FILE_NAME = "dataset.yaml"
 IMAGES = "images"
-MAX_BYTES = 1_000_000
 _KEYS = ("tasks",)
 
 
@@ -33,7 +31,7 @@ def dataset_tasks(root: Path) -> tuple[Task, ...]:
         raise UserError(f"{root}: {what}; a data set is a folder with {FILE_NAME} and <split>/{IMAGES}")
     if not path.is_file():
         raise UserError(_how_to_describe(root))
-    described = _load(path)
+    described = read_yaml(path)
     if not isinstance(described, dict) or not described:
         raise UserError(f"{path}: must say 'tasks:' and below it one line a task, e.g. depth: {{kind: depth}}")
     for key in described:
@@ -78,32 +76,3 @@ def _how_to_describe(root: Path) -> str:
 
 def _flow(settings: dict[str, Any]) -> str:
     return yaml.safe_dump(settings, sort_keys=False, default_flow_style=True, width=10**9).strip()
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (a few lines of which can unfold to gigabytes) and without a key that stands twice."""
-
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise ComposerError(None, None, "aliases are not allowed here", self.peek_event().start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _load(path: Path) -> Any:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes; it should only name tasks and classes")
-        return yaml.load(path.read_bytes(), Loader=_PlainLoader)  # a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UserError(f"{path}: {line}{error.problem or 'not YAML'}; mend the file") from None
-    except (yaml.YAMLError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:160]}); mend the file") from None

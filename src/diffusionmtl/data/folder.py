@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -75,12 +74,14 @@ class FolderDataset(StoredDataset):
         """The image, upright."""
         pixels = files.read_image(self.image_path(index), self._max_pixels)
         self._sizes[index] = pixels.shape[:2]
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).copy())
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def stored_label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
         """A label at the size of its file."""
         kind = next(t for t in self.tasks if t.name == task)
-        return kind.read(self.label_path(index, task))
+        path = self.label_path(index, task)
+        files.check_pixels(path, self._max_pixels)
+        return kind.read(path)
 
     def size(self, index: int) -> tuple[int, int]:
         """H, W of an image, upright."""
@@ -183,6 +184,8 @@ def _walk(folder: Path, prefix: str, inside: Path, above: frozenset[Path]) -> It
     with os.scandir(folder) as entries:
         ordered = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     for entry in ordered:
+        if not entry.name.isprintable():
+            raise UserError(f"{entry.path}: the name holds a control character or is no text in UTF-8; rename it")
         if entry.is_symlink():
             _check_inside(Path(entry.path), Path(entry.path).resolve(), inside)
         if entry.is_dir():

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from diffusionmtl import files
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.errors import UserError, nearest
 
@@ -15,10 +16,10 @@ def listed_images(path: Path, dataset: DenseDataset) -> list[int]:
         UserError: the file cannot be read, names no image, or one that the data set does not have.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"--images {path}: larger than {MAX_BYTES:,} bytes, surely not a list of names")
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = files.read_bytes(path, MAX_BYTES, "a list of names").decode("utf-8-sig").splitlines()
+    except UserError as error:
+        raise UserError(f"--images {error}") from None
+    except UnicodeDecodeError as error:
         raise UserError(f"--images {path}: not readable as a list of names ({type(error).__name__})") from None
     position = {name: index for index, name in enumerate(dataset.names)}
     chosen: dict[int, None] = {}

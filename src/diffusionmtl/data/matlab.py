@@ -3,6 +3,7 @@
 A `.mat` file of the old format holds data and no code. What its decoder throws becomes one line that names the file.
 """
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import numpy as np
 import scipy.io
 from jaxtyping import Bool, Int
 
+from diffusionmtl import files
+from diffusionmtl.data.matlab_layout import unpacked
 from diffusionmtl.errors import UserError
 
 MAX_BYTES = 16_000_000
+MAX_UNPACKED = 256_000_000
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 MAX_CLASS = 459
 PERSON = 15
 """The category of people in PASCAL VOC's order."""
@@ -55,16 +60,12 @@ def read_person_parts(path: Path) -> list[tuple[str, Bool[np.ndarray, "h w"]]]:
 
 
 def _variable(path: Path, name: str) -> np.ndarray:
+    content = files.read_bytes(path, MAX_BYTES, "an annotation of one image")
+    if content[: len(_HDF5)] == _HDF5 or content[512 : 512 + len(_HDF5)] == _HDF5:
+        raise UserError(f"{path}: a MATLAB 7.3 file; the published ones are of the older format")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes, not an annotation of one image")
-        found = scipy.io.loadmat(path, variable_names=[name], squeeze_me=False, struct_as_record=True)
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except NotImplementedError:
-        raise UserError(f"{path}: a MATLAB 7.3 file; the published ones are of the older format") from None
+        stream = io.BytesIO(unpacked(content, MAX_UNPACKED))
+        found = scipy.io.loadmat(stream, variable_names=[name], squeeze_me=False, struct_as_record=True)
     except Exception as error:  # the decoder throws whatever its parser threw
         said = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(f"{path}: not a readable .mat file ({said}); replace it") from error

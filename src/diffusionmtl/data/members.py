@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from diffusionmtl import files
 from diffusionmtl.errors import UserError
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 _BLOCK = 512
+_MAX_NOTE = 1 << 16
+_NOTES = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,8 @@ def members(tar: Path) -> Iterator[Member]:
             leads out of it.
     """
     try:
-        size = tar.stat().st_size
-        with tarfile.open(tar, "r:") as archive:
+        size = files.check_plain(tar)
+        with tarfile.open(tar, "r:", tarinfo=_Header) as archive:
             end = 0
             for info in archive:
                 end = info.offset_data + -(-info.size // _BLOCK) * _BLOCK * info.isreg()
@@ -82,7 +91,20 @@ def members(tar: Path) -> Iterator[Member]:
         raise UserError(f"{tar}: not a readable tar file ({said}); uncompressed shards are expected") from None
 
 
+class _Header(tarfile.TarInfo):
+    """A header that cannot make the standard library read gigabytes of notes or walk backwards for ever."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size < 0:
+            raise tarfile.HeaderError("a member of negative size")
+        if self.type in _NOTES and self.size > _MAX_NOTE:
+            raise tarfile.HeaderError(f"notes of {self.size:,} bytes about a member")
+        return super()._proc_member(archive)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def _check(tar: Path, info: tarfile.TarInfo, size: int) -> None:
+    if info.size < 0:
+        raise UserError(f"{tar}: {info.name[:120]!r} has a negative size; take it out")
     if info.isdir():
         return
     if not info.isreg() or info.issparse():
@@ -106,6 +128,8 @@ def name_fault(name: str) -> str | None:
     """What keeps a word with slashes from being a place below a folder; None if nothing."""
     if _UNSAFE.search(name):
         return "holds a control character or a backslash"
+    if any("\ud800" <= c <= "\udfff" for c in name):
+        return "is no text in UTF-8"
     if any(part in ("", ".", "..") for part in name.split("/")):
         return "leads out of its folder or is empty"
     return None

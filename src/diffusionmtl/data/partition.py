@@ -20,7 +20,7 @@ from diffusionmtl.errors import UserError, nearest
 
 Annotated = Mapping[str, frozenset[str]]
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 200_000_000
 COMPLETED = "completed"
 
 
@@ -129,11 +129,8 @@ def listed(path: Path, dataset: DenseDataset) -> tuple[str, ...]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: larger than {MAX_BYTES} bytes, surely not a partition")
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as a partition ({error.strerror or error})") from None
+        text = files.read_bytes(path, MAX_BYTES, "a partition").decode("utf-8-sig")
+        return text.replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8, so not a partition") from None
 

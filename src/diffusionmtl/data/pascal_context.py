@@ -13,7 +13,6 @@ nyu_classes.json, context_classes.json   optional: say where distilled normals c
 ```
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -278,8 +277,6 @@ def _normal_classes(root: Path) -> np.ndarray | None:
 
 def _json(path: Path) -> Any:
     try:
-        if path.stat().st_size > 10_000_000:
-            raise UserError(f"{path}: larger than 10,000,000 bytes, surely not a list of classes")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return files.read_json(path, 10_000_000)
+    except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({type(error).__name__})") from None

@@ -54,7 +54,7 @@ class PublishedDataset(DenseDataset):
         """The image."""
         pixels = self._pixels(self.path(index, None))
         self._sizes[index] = (pixels.shape[0], pixels.shape[1])
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).copy())
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
         """A label; one of another size than its image is resized by its own rule.
@@ -164,13 +164,11 @@ def read_names(path: Path) -> tuple[str, ...]:
     Raises:
         UserError: the file is missing, empty, or holds what is no image name, or one twice.
     """
+    if not path.exists():
+        raise UserError(f"{path}: no such file; it lists the images of the split, one name a line")
     try:
-        if path.stat().st_size > _LIST_BYTES:
-            raise UserError(f"{path}: larger than {_LIST_BYTES:,} bytes, surely not a list of images")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; it lists the images of the split, one name a line") from None
-    except (OSError, UnicodeDecodeError) as error:
+        lines = files.read_bytes(path, _LIST_BYTES, "a list of images").decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: not readable as a list of images ({type(error).__name__})") from None
     seen: dict[str, None] = {}
     for number, line in enumerate(lines, start=1):

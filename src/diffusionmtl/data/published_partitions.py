@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
+from diffusionmtl import files
 from diffusionmtl.errors import UserError
 
 PASCAL_ORDER = ("semseg", "human_parts", "sal", "normals", "edge")
@@ -76,6 +77,8 @@ def is_published_partition(path: Path) -> bool:
     if path.suffix.lower() in (*_ARRAY_SUFFIXES, *_TORCH_SUFFIXES):
         return True
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as stream:
             return stream.read(8).startswith((_ARRAY_START, _ZIP_START))
     except OSError:
@@ -103,12 +106,7 @@ def read_published_partition(path: Path) -> PublishedLabels:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: larger than {MAX_BYTES:,} bytes, surely not a partition")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as a partition ({error.strerror or error})") from None
+    return files.read_bytes(path, MAX_BYTES, "a partition")
 
 
 def _is_array(path: Path, data: bytes) -> bool:

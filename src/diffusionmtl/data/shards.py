@@ -15,7 +15,6 @@ What stands before the first dot is the key of a sample. An image's name that ha
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -52,7 +51,7 @@ class ShardsDataset(StoredDataset):
         self.name = root.resolve().name
         self._max_pixels = max_pixels
         self._limit = max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES
-        self._samples = _samples(shard_files(root, split), tasks)
+        self._samples = _samples(_checked_shards(root, split), tasks)
         self.names = tuple(self._samples)
         self._sizes: dict[int, tuple[int, int]] = {}
 
@@ -81,12 +80,13 @@ class ShardsDataset(StoredDataset):
         with self._member(index, None).unpacked(self._limit) as path:
             pixels = files.read_image(path, self._max_pixels)
         self._sizes[index] = (pixels.shape[0], pixels.shape[1])
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).copy())
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def stored_label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
         """A label at the size of its file."""
         kind = next(t for t in self.tasks if t.name == task)
         with self._member(index, task).unpacked(self._limit) as path:
+            files.check_pixels(path, self._max_pixels)
             return kind.read(path)
 
     def size(self, index: int) -> tuple[int, int]:
@@ -117,6 +117,15 @@ def shard_splits(root: Path) -> tuple[str, ...]:
 def shard_files(root: Path, split: str) -> list[Path]:
     """The shards of a split, in order."""
     return sorted(p for p in (root / split).glob("*.tar") if p.is_file() and not p.name.startswith("."))
+
+
+def _checked_shards(root: Path, split: str) -> list[Path]:
+    inside = root.resolve()
+    found = shard_files(root, split)
+    for shard in found:
+        if not shard.resolve().is_relative_to(inside):
+            raise UserError(f"{shard}: a link that leads out of the data set; copy what it points to into {inside}")
+    return found
 
 
 def key_of(name: str) -> str:

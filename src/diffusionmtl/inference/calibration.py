@@ -17,11 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.files import read_json, write_bytes_atomically
 from diffusionmtl.metrics.calibration import Scale, Temperature, probabilities
 from diffusionmtl.tasks import Task
 
 FILE_NAME = "calibration.json"
+MAX_BYTES = 10_000_000
 AS_STATED = Temperature(1.0, 0.0)
 AS_SPREAD = Scale(1.0, 0.0)
 
@@ -112,10 +113,10 @@ def read_calibration(run: Path) -> Calibration | None:
     if not path.is_file():
         return None
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = read_json(path, MAX_BYTES)
         tasks = {str(name): _fitted(task) for name, task in said["tasks"].items()}
         return Calibration(str(said["weights"]), int(said["samples"]), float(said["noise_scale"]), tasks)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path}: not a calibration ({type(error).__name__}); make it anew with 'diffusionmtl evaluate {run} "
             "--calibrate', or delete it"

@@ -1,7 +1,7 @@
 """A predictor from what training left behind."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusionmtl.build import build_network, restore_run
+from diffusionmtl.build import build_network, restore_run, sketched
 from diffusionmtl.config import Settings, changed
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.calibration import calibration_for
 from diffusionmtl.inference.predictor import Precision, Predictor
 from diffusionmtl.inference.streamlined import in_bfloat16, streamlined
 from diffusionmtl.models.network import Network
-from diffusionmtl.models.pretrained import load_weights, read_network
+from diffusionmtl.models.pretrained import check_weights, load_weights, read_network
 from diffusionmtl.sharing.archive import opened_archive
 from diffusionmtl.sharing.contents import needed
 from diffusionmtl.sharing.hub import fetch_run, hub_name, is_hub_name
+from diffusionmtl.tasks import Task
 
 ZIPPED = ".zip"
+_MAX_TRAINED_PIXELS = 1 << 24
 
 
 def load(
@@ -91,9 +93,26 @@ def restored_network(
     """The network with its weights, and the size that images are fitted into (None: they are left as they are)."""
     settings, tasks = restore_run(description, where)
     fresh = changed(settings, backbone_weights=None, pretrained=False)
+    check_described(fresh, tasks, tensors, where)
+    check_weights(sketched(tasks, fresh.network), tensors, where)
     network = build_network(tasks, fresh.network)
     load_weights(network, tensors, where)
     return network, settings.data.size if settings.data.fit else None
+
+
+def check_described(settings: Settings, tasks: Sequence[Task], tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse settings that no weights of this size can come from, before anything is built by them.
+
+    Raises:
+        UserError: more parts than tensors, or pictures larger than any network is trained on.
+    """
+    network, (height, width) = settings.network, settings.data.size
+    parts = {"blocks": network.blocks, "decoder_blocks": network.decoder_blocks, "tasks": len(tasks)}
+    for word, count in parts.items():
+        if count > len(tensors):
+            raise UserError(f"{where}: says {count} {word} and holds {len(tensors)} weights; damaged")
+    if height * width > _MAX_TRAINED_PIXELS:
+        raise UserError(f"{where}: says size {height} {width}, more than {_MAX_TRAINED_PIXELS:,} pixels; damaged")
 
 
 def weights_file(run: Path, checkpoint: str = "last") -> Path:

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.files import check_plain, write_bytes_atomically
 
 FINAL, INITIAL = "final", "initial"
+MAX_BYTES = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,25 @@ def load_per_image(path: Path) -> dict[str, dict[str, PerImage]]:
         UserError: the file is missing or is not such a file.
     """
     found: dict[str, dict[str, PerImage]] = {}
+    check_plain(path)
     try:
+        _check_size(path)
         with np.load(path, allow_pickle=False) as arrays:
             for key in arrays.files:
                 part, task, what = key.split("/")
                 if what == "images":
                     images = tuple(int(index) for index in arrays[key])
                     found.setdefault(part, {})[task] = PerImage(images, arrays[f"{part}/{task}/statistics"])
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive makes its reader throw anything
         raise UserError(
             f"{path}: not the scores per image of an evaluation ({type(error).__name__}); evaluate the run again"
         ) from None
     return found
+
+
+def _check_size(path: Path) -> None:
+    # Numbers of images hardly shrink by packing, so what claims to has been made to fill a memory.
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > MAX_BYTES:
+        raise ValueError(f"unpacks to {unpacked:,} bytes")

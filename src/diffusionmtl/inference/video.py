@@ -10,11 +10,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import MAX_PIXELS
+from diffusionmtl.files import MAX_PIXELS, check_plain
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 # Playlists, which ffmpeg would follow to other files and to the network, are none of these.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
+_ONLY_THIS_FILE = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 _WIDEST = 960
 
 
@@ -37,17 +38,23 @@ class Video:
     def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         self._path, self._max_pixels = path, max_pixels
         self._av = _pyav(path)
+        check_plain(path)
         try:
-            self._container = self._av.open(str(path), options={"format_whitelist": _CONTAINERS})
-        except (OSError, ValueError, self._av.FFmpegError) as error:
+            self._container = self._av.open(str(path), options=_ONLY_THIS_FILE)
+        except (OSError, ValueError, ArithmeticError, self._av.FFmpegError) as error:
             raise UserError(f"{path}: not a readable video ({_one_line(error)}); replace or remove it") from None
         if not self._container.streams.video:
             self._container.close()
             raise UserError(f"{path}: holds no pictures; replace or remove it")
         stream = self._container.streams.video[0]
+        if stream.codec_context is None:
+            self._container.close()
+            raise UserError(f"{path}: its pictures are coded in a way that is not known here; convert it")
         self.rate = Fraction(stream.average_rate or 25)
         self.length = int(stream.frames or 0)
         self._check(stream.width or 0, stream.height or 0)
+        # Frames may be larger than the header says: the decoder refuses them before it makes room for them.
+        stream.codec_context.options = {"max_pixels": str(max_pixels)}
 
     def __enter__(self) -> "Video":
         return self

@@ -2,17 +2,18 @@
 
 import json
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.files import check_plain, write_bytes_atomically
 from diffusionmtl.models.backbone import Backbone
 
 
@@ -38,10 +39,10 @@ def read_plain_checkpoint(path: Path) -> Mapping[str, Any]:
     Raises:
         UserError: missing, damaged, or it would have to run code to be read.
     """
+    size = check_plain(path)
     try:
+        check_stored(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: not a file of plain tensors ({_brief(error)}); it is refused because reading it could run code"
@@ -50,7 +51,51 @@ def read_plain_checkpoint(path: Path) -> Mapping[str, Any]:
         raise UserError(f"{path}: not a readable checkpoint ({_brief(error)})") from None
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: holds a {type(loaded).__name__}, expected a dictionary of weights")
+    if claimed := _claims_more(loaded, size):
+        raise UserError(f"{path}: {claimed}; damaged, or made to fill a memory")
     return loaded
+
+
+def check_stored(path: Path) -> None:
+    """See that an archive, if it is one, holds no more than its own bytes: checkpoints are written unpacked.
+
+    Raises:
+        ValueError: it unpacks to more.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise ValueError(f"an archive that unpacks to {unpacked:,} bytes, more than it has")
+
+
+def _claims_more(loaded: Any, size: int) -> str | None:
+    """What is wrong with tensors that are larger than the file they come from: a few bytes can claim any shape."""
+    storages: dict[int, int] = {}
+    for tensor in _tensors_in(loaded):
+        shape = list(tensor.shape)
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+            return f"holds a tensor {shape} that is not plain"
+        held = tensor.untyped_storage()
+        if tensor.numel() * tensor.element_size() > held.nbytes():
+            return f"a tensor claims to be {shape} and does not hold as many numbers"
+        storages[held.data_ptr()] = held.nbytes()
+    total = sum(storages.values())
+    return f"its tensors claim {total:,} bytes and the file has {size:,}" if total > size else None
+
+
+def _tensors_in(loaded: Any) -> Iterator[Tensor]:
+    """Every tensor in plain containers, each container once however often it is referred to."""
+    seen: set[int] = set()
+    waiting = [loaded]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, Mapping | list | tuple | set) and id(item) not in seen:
+            seen.add(id(item))
+            waiting.extend(item.values() if isinstance(item, Mapping) else item)
 
 
 def load_backbone_weights(backbone: Backbone, path: Path) -> None:
@@ -160,6 +205,19 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
     Raises:
         UserError: names or shapes differ.
     """
+    network.load_state_dict(_fitting(network, tensors, where))
+
+
+def check_weights(sketch: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """See that weights fit a network, which may be a sketch on the device `meta` that has shapes and no numbers.
+
+    Raises:
+        UserError: names or shapes differ.
+    """
+    _fitting(sketch, tensors, where)
+
+
+def _fitting(network: nn.Module, tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor | None]:
     wanted = network.state_dict()
     aliases = _alias_of(wanted)
     full = {key: tensors[key] if key in tensors else tensors.get(aliases.get(key, key)) for key in wanted}
@@ -170,7 +228,7 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: str) 
             f"{where}: does not fit this network: {len(wrong)} weights missing or of another shape "
             f"({', '.join(wrong[:3])}), {len(extra)} unknown ({', '.join(extra[:3])}); same tasks and settings?"
         )
-    network.load_state_dict(full)
+    return full
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -185,7 +243,8 @@ def _alias_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     for key, value in tensors.items():
         if value.numel() == 0:
             continue
-        place = (value.data_ptr(), value.numel())
+        # On the device `meta` nothing lies anywhere, but what is one is one object.
+        place = (value.untyped_storage()._cdata if value.is_meta else value.data_ptr(), value.numel())
         if place in first:
             aliases[key] = first[place]
         else:
@@ -194,12 +253,11 @@ def _alias_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    check_plain(path)
     try:
         with safe_open(path, framework="pt") as stream:
             return {key: stream.get_tensor(key) for key in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # types of numbers that torch lacks, lengths that do not fit, and so on
         raise UserError(f"{path}: not a readable safetensors file ({_brief(error)})") from None
 
 

@@ -193,16 +193,32 @@ def load_published(network: Network, checkpoint: PublishedCheckpoint) -> None:
     """
     if network.refiner is None:
         raise ValueError("the published network has a refiner")
-    constants = _constants(network.refiner.schedule)
+    check_published(network, checkpoint)
     ours = network.state_dict()
-    expected: dict[str, tuple[int, ...]] = {key: value.shape for key, value in constants.items()}
-    for key in ours:
-        if key not in OURS_ALONE:
-            expected[published_name(key) or f"(ours) {key}"] = tuple(ours[key].shape)
-    _account_for(checkpoint, expected)
-    _check_constants(checkpoint, constants)
+    _check_constants(checkpoint, _constants(network.refiner.schedule))
     renamed = {name: value for key, value in checkpoint.tensors.items() if (name := our_name(key))}
     network.load_state_dict({**{key: ours[key] for key in OURS_ALONE}, **renamed})
+
+
+def check_published(sketch: Network, checkpoint: PublishedCheckpoint) -> None:
+    """See that every weight is there and fits, if need be before there is memory for a network.
+
+    Args:
+        sketch: a network built from `published_tasks` and `published_settings`; its weights may have no numbers.
+        checkpoint: as read.
+
+    Raises:
+        UserError: weights are missing, unknown or of another shape; they are listed.
+    """
+    if sketch.refiner is None:
+        raise ValueError("the published network has a refiner")
+    expected: dict[str, tuple[int, ...]] = {
+        key: value.shape for key, value in _constants(sketch.refiner.schedule).items()
+    }
+    for key, value in sketch.state_dict().items():
+        if key not in OURS_ALONE:
+            expected[published_name(key) or f"(ours) {key}"] = tuple(value.shape)
+    _account_for(checkpoint, expected)
 
 
 def _account_for(checkpoint: PublishedCheckpoint, expected: Mapping[str, tuple[int, ...]]) -> None:

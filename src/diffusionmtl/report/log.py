@@ -1,7 +1,6 @@
 """What a run left on disk, read back: the training log and the scores. No torch needed."""
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusionmtl.errors import UserError
+from diffusionmtl.files import read_json
 from diffusionmtl.report.content import Curve, Series
 from diffusionmtl.runfolder import RunFolder
 
@@ -109,11 +109,8 @@ def read_metrics(run: RunFolder) -> Metrics | None:
     """
     path = run.metrics
     try:
-        raw = json.loads(path.read_text("utf-8"))
-        return metrics_of(raw)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return metrics_of(read_json(path)) if path.exists() else None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path}: not the scores of a run ({type(error).__name__}: {' '.join(str(error).split())[:80]}); "
             f"make them again with 'diffusionmtl evaluate {run.root}'"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from diffusionmtl.config import Settings
-from diffusionmtl.data.partition import Partition
+from diffusionmtl.data.partition import MAX_BYTES, Partition
 from diffusionmtl.errors import UserError
+from diffusionmtl.files import read_bytes
 from diffusionmtl.report.content import Table
 from diffusionmtl.report.log import Metrics
 from diffusionmtl.runfolder import RunFolder
@@ -60,11 +61,11 @@ def read_partition(run: RunFolder) -> Partition | None:
     Raises:
         UserError: the file cannot be read.
     """
-    try:
-        lines = run.partition.read_text("utf-8").splitlines()
-    except FileNotFoundError:
+    if not run.partition.exists():
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    try:
+        lines = read_bytes(run.partition, MAX_BYTES, "a partition").decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
         raise UserError(f"{run.partition}: not readable as a partition ({error})") from None
     head = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     rows = [line.split("\t") for line in lines[head:] if line.strip()]

@@ -116,10 +116,12 @@ class SemanticSegmentation(JointClasses):
                 f"{path}: a segmentation needs one class index per pixel, found {index.dtype} of shape "
                 f"{'x'.join(map(str, index.shape))}; save indices as a grey or palette PNG"
             )
-        index = index.astype(np.int64)
+        # At the size of the file: as int64 a picture of 150 megapixels would take more than a gigabyte.
+        index = index.view(np.uint8) if index.dtype == np.bool_ else index
         valid = index != self.ignore
         self._check(path, index, valid)
-        label = torch.from_numpy(np.where(valid, index, 0)).to(self.label_dtype)[None]
+        small = np.uint8 if self.label_dtype == torch.uint8 else np.int32
+        label = torch.from_numpy(np.where(valid, index, index.dtype.type(0)).astype(small, copy=False))[None]
         return label.as_subclass(ClassMap), torch.from_numpy(valid)[None].as_subclass(ValidMap)
 
     def _check(self, path: Path, index: np.ndarray, valid: np.ndarray) -> None:

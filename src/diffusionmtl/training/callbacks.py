@@ -4,7 +4,7 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,7 @@ from diffusionmtl.training.together import any_of, least, means
 
 LOG_EVERY = 10
 LOOK_EVERY = 10
+NAMES_SHOWN = 12
 
 
 class Stopped(Exception):
@@ -122,6 +123,15 @@ class RefuseNonFinite(Callback):
 
     def __init__(self) -> None:
         self._unseen: list[_Step] = []
+        self._last: tuple[str, ...] = ()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the weights, for a finite loss may have a gradient that is not.
+
+        Raises:
+            UserError: names the first weight that is no number, and the images of the last step.
+        """
+        self._look_at_weights(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -131,17 +141,29 @@ class RefuseNonFinite(Callback):
         Raises:
             UserError: names the first step that went wrong, its tasks and images.
         """
+        self._last = batch.names
         self._unseen.append(_Step(trainer.global_step, outputs["loss"], outputs["means"], batch.names))
         if len(self._unseen) >= LOOK_EVERY or trainer.is_last_batch:
             self._look(pl_module.device)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Look.
+        """Look at both.
 
         Raises:
             UserError: likewise.
         """
         self._look(pl_module.device)
+        self._look_at_weights(trainer, pl_module)
+
+    def _look_at_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        weights = pl_module.named_parameters()
+        bad = next((name for name, weight in weights if not bool(torch.isfinite(weight).all())), None)
+        if any_of(bad is not None, pl_module.device):
+            which = bad or "of another process"
+            raise UserError(
+                f"step {trainer.global_step}: weight {which} is not finite, though the loss is (images of the last "
+                f"step: {_shown(self._last)}); look at their labels or start again with a lower --lr"
+            )
 
     def _look(self, device: torch.device) -> None:
         steps, self._unseen = self._unseen, []
@@ -153,8 +175,11 @@ class RefuseNonFinite(Callback):
             raise UserError(f"step {first:.0f}: the loss of another process is not finite; it says which")
         bad = [name for name, value in mine.means.items() if not bool(torch.isfinite(value))]
         tasks = dict.fromkeys(name.split("/", 1)[1] for name in bad)
-        more = ", ..." if len(mine.names) > 4 else ""
         raise UserError(
             f"step {mine.number}: the loss is not finite (tasks: {', '.join(tasks) or 'unknown'}; images: "
-            f"{', '.join(mine.names[:4])}{more}); look at their labels or start again with a lower --lr"
+            f"{_shown(mine.names)}); look at their labels or start again with a lower --lr"
         )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 import zipfile
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.models.network import Network
-from diffusionmtl.models.pretrained import read_plain_checkpoint, save_network
+from diffusionmtl.models.pretrained import check_stored, read_plain_checkpoint, save_network
 from diffusionmtl.runfolder import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT
 from diffusionmtl.training.together import any_of
 
@@ -48,7 +48,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
             UserError: missing, damaged or not a checkpoint.
         """
         checkpoint = dict(read_plain_checkpoint(Path(path)))
-        if "optimizer_states" not in checkpoint:
+        if not isinstance(checkpoint.get("optimizer_states"), list) or not _plain_weights(checkpoint):
             raise UserError(f"{path}: not a checkpoint of a training run; remove it to start the run again")
         return checkpoint
 
@@ -69,12 +69,18 @@ def checkpoint_to_resume(folder: Path) -> Path:
     raise UserError(f"{found[0]}: {faults[0]}, and there is no whole one before it; start the run again")
 
 
+def _plain_weights(checkpoint: Mapping[str, Any]) -> bool:
+    weights = checkpoint.get("state_dict")
+    return isinstance(weights, Mapping) and all(isinstance(value, torch.Tensor) for value in weights.values())
+
+
 def _fault(path: Path) -> str | None:
     """What is wrong with a checkpoint, by the checksums that every part of it carries."""
     try:
+        check_stored(path)
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, zlib.error) as error:
+    except Exception as error:  # a damaged archive makes its reader throw anything
         return f"damaged ({str(error)[:100] or type(error).__name__})"
     return None if part is None else f"damaged (the checksum of {part} is wrong)"
 

@@ -1,0 +1,206 @@
+"""Pipes, devices, bombs and layouts that lie are refused in one line before they cost time or memory."""
+
+import io
+import os
+import struct
+import tarfile
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+
+from diffusionmtl import files
+from diffusionmtl.config import read_yaml
+from diffusionmtl.data.image_list import listed_images
+from diffusionmtl.data.matlab import read_label_map
+from diffusionmtl.data.members import members
+from diffusionmtl.data.partition import Partition
+from diffusionmtl.errors import UserError
+from diffusionmtl.inference.per_image import load_per_image
+from diffusionmtl.models.pretrained import read_plain_checkpoint, read_tensors
+from diffusionmtl.tasks import Depth, SemanticSegmentation
+from tests.toy import ToyDataset
+
+READERS = {
+    "picture": files.read_image,
+    "size": files.image_size,
+    "label": files.read_label_picture,
+    "array": files.read_array,
+    "settings": read_yaml,
+    "map": read_label_map,
+    "checkpoint": read_plain_checkpoint,
+    "weights": read_tensors,
+    "scores": load_per_image,
+    "shard": lambda path: list(members(path)),
+    "partition": lambda path: Partition.load(path, ToyDataset(2)),
+    "list": lambda path: listed_images(path, ToyDataset(2)),
+    "json": files.read_json,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "nothing"])
+def test_only_ordinary_files_are_opened(tmp_path, reader, kind):
+    path = tmp_path / "input.bin"
+    if kind == "pipe":
+        os.mkfifo(path)  # to open it would wait for ever
+    elif kind == "device":
+        path.symlink_to("/dev/zero")  # its size is 0 and it never ends
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(UserError) as raised:
+        READERS[reader](path)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_message_is_one_line_whatever_files_are_called():
+    error = UserError("a\nb\x1b[31m\udcff é.png: wrong")
+    assert str(error) == "a\\nb\\x1b[31m\\udcff é.png: wrong"
+
+
+def test_labels_obey_the_limit_on_pixels(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((100, 100), np.float64))
+    files.check_pixels(tmp_path / "a.npy", 10_000)
+    with pytest.raises(UserError, match="larger than the limit of 1,000 pixels"):
+        files.check_pixels(tmp_path / "a.npy", 1000)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int8, np.uint16, np.int32, np.int64, np.uint64])
+@pytest.mark.parametrize(("classes", "ignore"), [(2, 255), (300, 65535), (2, -1)])
+def test_class_maps_of_any_whole_numbers(tmp_path, dtype, classes, ignore):
+    task = SemanticSegmentation("semseg", classes=tuple(f"c{i}" for i in range(classes)), ignore=ignore)
+    values = np.array([[0, 1], [1, 0]]).astype(dtype)
+    fits = dtype is not np.bool_ and np.iinfo(dtype).min <= ignore <= np.iinfo(dtype).max
+    if fits:
+        values[0, 0] = ignore
+    np.save(tmp_path / "a.npy", values)
+    label, valid = task.read(tmp_path / "a.npy")
+    assert label.dtype == task.label_dtype
+    assert label[0].tolist() == [[0, 1], [1, 0]]
+    assert valid[0].tolist() == [[not fits, True], [True, True]]
+
+
+def saved(content: dict, **options) -> bytes:
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, content, **options)
+    return stream.getvalue()
+
+
+class TestMatlab:
+    def refused(self, tmp_path, content: bytes, says: str) -> None:
+        (tmp_path / "a.mat").write_bytes(content)
+        with pytest.raises(UserError, match=rf"a\.mat: .*{says}"):
+            read_label_map(tmp_path / "a.mat")
+
+    def test_a_bomb(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("diffusionmtl.data.matlab.MAX_UNPACKED", 100_000)
+        content = saved({"LabelMap": np.zeros((1000, 1000), np.uint8)}, do_compression=True)
+        assert len(content) < 5000
+        self.refused(tmp_path, content, "unpacks to too much")
+
+    def test_sizes_that_lie(self, tmp_path):
+        content = saved({"LabelMap": np.full((4, 5), 7, np.uint8)})
+        sides = struct.pack("<ii", 4, 5)
+        assert content.count(sides) == 1
+        self.refused(
+            tmp_path, content.replace(sides, struct.pack("<ii", 40_000, 50_000)), "claims 2,000,000,000 elements"
+        )
+
+    def test_text_of_any_length(self, tmp_path):
+        """Its decoder fills what a text claims to be with blanks."""
+        content = saved({"LabelMap": "x"})
+        at = content.index(struct.pack("<ii", 1, 1))
+        self.refused(
+            tmp_path, content[:at] + struct.pack("<ii", 30_000, 30_000) + content[at + 8 :], "claims 900,000,000"
+        )
+
+    def test_arrays_within_arrays_without_end(self, tmp_path):
+        """Followed to the bottom, they would overflow the stack of the decoder, which is not Python's."""
+        head = struct.pack("<IIII", 6, 8, 1, 0) + struct.pack("<IIii", 5, 8, 1, 1) + struct.pack("<II", 1, 0)
+        cell = b""
+        for _ in range(50_000):
+            if len(cell) > 1_000_000:
+                break
+            cell = struct.pack("<II", 14, len(head) + len(cell)) + head + cell
+        self.refused(tmp_path, saved({})[:128] + cell, "too deep|fields and has")
+
+    @pytest.mark.parametrize("keep", [0, 100, 130, 150, -9])
+    def test_cut_off(self, tmp_path, keep):
+        content = saved({"LabelMap": np.zeros((9, 9), np.uint8)}, do_compression=True)
+        self.refused(tmp_path, content[:keep], "")
+
+
+class TestShards:
+    def tar(self, tmp_path, headers: bytes):
+        (tmp_path / "a.tar").write_bytes(headers + bytes(1024))
+        return tmp_path / "a.tar"
+
+    def header(self, kind: bytes, size: int) -> bytes:
+        data = bytearray(tarfile.TarInfo("a.png").tobuf(tarfile.GNU_FORMAT))
+        data[156:157] = kind
+        data[124:136] = (256**12 + size if size < 0 else size).to_bytes(12, "big")
+        data[124] = 0xFF if size < 0 else 0x80
+        data[148:156] = b" " * 8
+        data[148:156] = b"%06o\0 " % sum(data)
+        return bytes(data)
+
+    @pytest.mark.parametrize(
+        "kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_LONGNAME, b"~"]
+    )
+    def test_negative_sizes(self, tmp_path, kind):
+        """The standard library would read the same header for ever."""
+        with pytest.raises(UserError, match=r"a\.tar"):
+            list(members(self.tar(tmp_path, self.header(tarfile.REGTYPE, 0) * 2 + self.header(kind, -1024))))
+
+    @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+    def test_notes_without_end(self, tmp_path, kind):
+        with pytest.raises(UserError, match="notes of 1,073,741,824 bytes"):
+            list(members(self.tar(tmp_path, self.header(kind, 1 << 30))))
+
+
+class TestCheckpoints:
+    def test_an_archive_that_unpacks_to_more_than_it_has(self, tmp_path):
+        path, bomb = tmp_path / "a.pth", tmp_path / "bomb.pth"
+        torch.save({"w": torch.zeros(300_000)}, path)
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+        assert bomb.stat().st_size < 20_000
+        with pytest.raises(UserError, match=r"bomb\.pth: .*unpacks to 1,2.*more than it has"):
+            read_plain_checkpoint(bomb)
+        assert read_plain_checkpoint(path)["w"].shape == (300_000,)
+
+    def test_a_tensor_of_any_shape_from_a_few_bytes(self, tmp_path):
+        path = tmp_path / "a.pth"
+        torch.save({"w": torch.zeros(1).expand(40_000, 50_000)}, path)
+        with pytest.raises(UserError, match=r"a\.pth: a tensor claims to be \[40000, 50000\]"):
+            read_plain_checkpoint(path)
+        torch.save({"w": [torch.sparse_coo_tensor(size=(10**6, 10**6))]}, path)
+        with pytest.raises(UserError, match="not plain"):
+            read_plain_checkpoint(path)
+
+    def test_weights_that_share_memory_are_no_lie(self, tmp_path):
+        shared = torch.arange(1000.0)
+        torch.save({"a": shared, "b": shared[10:20], "c": shared.view(10, 100)}, tmp_path / "a.pth")
+        assert set(read_plain_checkpoint(tmp_path / "a.pth")) == {"a", "b", "c"}
+
+    def test_scores_that_unpack_to_too_much(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("diffusionmtl.inference.per_image.MAX_BYTES", 1000)
+        np.savez_compressed(tmp_path / "a.npz", **{"final/d/images": np.zeros(10_000)})
+        with pytest.raises(UserError, match="not the scores per image"):
+            load_per_image(tmp_path / "a.npz")
+
+
+def test_a_picture_of_one_row(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress(b"\0" + bytes(16_000))
+    head = struct.pack(">IIBBBBB", 16_000, 1, 8, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(content + b"PK\x03\x04 and a zip archive behind it")
+    assert files.read_image(tmp_path / "a.png").shape == (1, 16_000, 3)
+    assert not Depth("d").read(tmp_path / "a.png")[1].any()
