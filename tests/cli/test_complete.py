@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from diffusionmtl.build import build_training_data, build_training_set
@@ -16,6 +17,7 @@ from diffusionmtl.cli import main
 from diffusionmtl.commands import complete as command
 from diffusionmtl.commands.completed_files import read_levels
 from diffusionmtl.commands.held_out import held_out_labels
+from diffusionmtl.config import Settings
 from diffusionmtl.data.completed import CompletedDataset, predicted_counts
 from diffusionmtl.data.export import export_folder
 from diffusionmtl.data.folder import FolderDataset
@@ -29,7 +31,7 @@ from diffusionmtl.metrics.precision import LEVELS, level_of
 from diffusionmtl.report.log import read_log
 from diffusionmtl.runfolder import RunFolder
 from tests.cli.terminal import done, files_below, refused
-from tests.runs import tiny, trained
+from tests.runs import TINY, tiny, trained
 from tests.toy import TASK_NAMES, ToyDataset
 
 # Everything is kept of these, whatever it is worth.
@@ -300,6 +302,34 @@ class TestTraining:
         assert predicted_counts(FolderDataset.open(out, "train")) == predicted_counts(
             FolderDataset.open(completed, "train")
         )
+
+    @pytest.mark.slow
+    def test_compared_with_what_people_labelled(self, data, completed, tmp_path, capsys):
+        both = Path(shutil.copytree(completed, tmp_path / "both"))
+        shutil.copytree(data / "train", both / "val")
+        words = {k: list(v) if isinstance(v, tuple) else v for k, v in TINY.items() if k not in ("data", "labels")}
+        words |= dict(data=[str(both)], tasks=["semseg", "depth"], holdout=0.4, epochs=1, batch=2)
+        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(words))
+        out = tmp_path / "compared"
+        methods = ["--methods", "multitask", "singletask"]
+        done(capsys, "compare", "--config", tmp_path / "tiny.yaml", *methods, "--labels", "completed", "--out", out)
+        dataset = CompletedDataset(FolderDataset.open(both, "train"))
+        everything = {name: frozenset({"semseg", "depth"}) for name in dataset.names}
+        run = RunFolder(out / "completed/multitask/seed0")
+        assert Partition.load(run.partition, dataset).visible == everything
+        for task in ("semseg", "depth"):
+            own = RunFolder(out / "completed/singletask/seed0" / task)
+            seen = Partition.load(own.partition, dataset)
+            assert seen.visible == {name: frozenset({task}) for name in dataset.names}
+        # A step takes two of the images that are not held out, and none more is counted.
+        settings = settings_of_run(run.root)
+        steps = len(build_training_data(settings, build_training_set(settings.data), seen_by(run, settings)).train)
+        records = [json.loads(path.read_text())["outcome"] for path in (out / "cells/completed").glob("multi*.json")]
+        assert [of["steps"] for of in records] == [steps] and steps > 0
+
+
+def seen_by(run: RunFolder, settings: Settings) -> Partition:
+    return Partition.load(run.partition, build_training_set(settings.data))
 
 
 def test_a_look_at_it_counts_what_is_predicted(completed, capsys):

@@ -23,13 +23,13 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from diffusionmtl.build import build_dataset, build_network, restore_run
+from diffusionmtl.build import build_network, build_training_set, restore_run
 from diffusionmtl.commands.evaluate import evaluate_run, save_metrics
 from diffusionmtl.commands.train import train
 from diffusionmtl.config import Settings, changed, read_yaml, settings_from_flat
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.members import name_fault
-from diffusionmtl.data.partition import Partition, hold_out, make_partition
+from diffusionmtl.data.partition import COMPLETED, Partition, by_people, hold_out, make_partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import read_json, write_bytes_atomically
 from diffusionmtl.inference.per_image import PerImage, load_per_image, save_per_image
@@ -172,7 +172,7 @@ def _alone(lock: Path) -> Iterator[None]:
 
 def _worked_out(cell: Cell, progress: bool) -> dict[str, Any]:
     """Train and score; returns what it took."""
-    dataset = build_dataset(cell.settings.data, "train")
+    dataset = build_training_set(cell.settings.data)
     runs = _single_task_runs(cell, dataset) if _single(cell) else {cell.folder: cell.settings}
     for folder, settings in runs.items():
         if _alone_now.is_set():
@@ -229,34 +229,43 @@ def _score(cell: Cell, folder: Path, settings: Settings, progress: bool) -> None
     save_metrics(run, metrics)
 
 
-def training_steps(settings: Settings, partition: Partition) -> int:
+def training_steps(settings: Settings, partition: Partition, people: Partition | None = None) -> int:
     """Optimiser steps of a training: whole batches of the images that are left to learn from, per epoch."""
-    return settings.train.epochs * (training_images(settings, partition) // settings.train.batch)
+    return settings.train.epochs * (training_images(settings, partition, people) // settings.train.batch)
 
 
-def training_images(settings: Settings, partition: Partition) -> int:
-    """Images with a visible label that are not held out."""
-    names, _ = hold_out(partition, settings.data.holdout, settings.train.seed)
-    return sum(bool(partition.visible[name]) for name in names)
+def training_images(settings: Settings, partition: Partition, people: Partition | None = None) -> int:
+    """Images with a visible label that are not held out.
+
+    Args:
+        people: the labels of people among the visible ones, by which images are held out; None: all are.
+    """
+    people = people or partition
+    names, _ = hold_out(people, settings.data.holdout, settings.train.seed)
+    learnt = people if settings.train.pseudo_weight == 0 else partition
+    return sum(bool(learnt.visible[name]) for name in names)
 
 
 def _single_task_runs(cell: Cell, dataset: DenseDataset) -> dict[Path, Settings]:
     """Per task a run on its labelled images alone, with as many optimiser steps as the multi-task run of the cell."""
     partition = make_partition(cell.settings.data.labels, dataset, cell.settings.data.label_seed)
-    steps = training_steps(cell.settings, partition)
+    steps = training_steps(cell.settings, partition, by_people(partition, dataset))
     runs = {}
     for task in dataset.tasks:
         own = partition.of_tasks([task.name])
         path = cell.folder / f"{task.name}.partition.txt"
         own.save(path)
-        single = changed(cell.settings, tasks=(task.name,), labels=str(path))
-        runs[cell.folder / task.name] = _with_steps(single, own, steps)
+        people = by_people(own, dataset)
+        # A partition file alone shows no predictions.
+        labels = str(path) if people.visible == own.visible else COMPLETED
+        single = changed(cell.settings, tasks=(task.name,), labels=labels)
+        runs[cell.folder / task.name] = _with_steps(single, own, steps, people)
     return runs
 
 
-def _with_steps(settings: Settings, partition: Partition, steps: int) -> Settings:
+def _with_steps(settings: Settings, partition: Partition, steps: int, people: Partition | None = None) -> Settings:
     """Settings whose epochs give about so many steps; smaller batches only where too few images fill one."""
-    images = training_images(settings, partition)
+    images = training_images(settings, partition, people)
     batch = max(1, min(settings.train.batch, images))
     return changed(settings, batch=batch, epochs=max(1, round(steps / max(1, images // batch))))
 
@@ -267,7 +276,8 @@ def _cost(runs: dict[Path, Settings], dataset: DenseDataset) -> dict[str, Any]:
     for folder, settings in runs.items():
         tasks = [task for task in dataset.tasks if not settings.data.tasks or task.name in settings.data.tasks]
         totals.append(_network_cost(tasks, settings))
-        steps.append(training_steps(settings, Partition.load(RunFolder(folder).partition, dataset)))
+        partition = Partition.load(RunFolder(folder).partition, dataset)
+        steps.append(training_steps(settings, partition, by_people(partition, dataset)))
     return {
         "steps": round(sum(steps) / len(steps)),
         "parameters": sum(total.parameters for total in totals),

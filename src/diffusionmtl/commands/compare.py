@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diffusionmtl.build import ROOMS, build_dataset, build_network
+from diffusionmtl.build import ROOMS, build_dataset, build_network, build_training_set
 from diffusionmtl.commands.cell import DONE, FAILED, Cell, Outcome, outcome_of, read_record, save_outcome
 from diffusionmtl.commands.output import progress_bar, writable_folder
 from diffusionmtl.commands.pool import work
@@ -13,7 +13,7 @@ from diffusionmtl.commands.variants import Variant, variant_settings
 from diffusionmtl.config import Settings, changed
 from diffusionmtl.data.checks import check_tasks_labelled
 from diffusionmtl.data.image_list import listed_images
-from diffusionmtl.data.partition import PROTOCOLS, make_partition
+from diffusionmtl.data.partition import COMPLETED, PROTOCOLS, make_partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.per_image import load_per_image
 from diffusionmtl.report.comparison import FULL, SINGLE_TASK, Comparison, Row
@@ -153,7 +153,8 @@ def _checked_data(plan: Plan) -> tuple[tuple[Task, ...], dict[str, Setting]]:
     check_tasks_labelled(dataset)
     settings: dict[str, Setting] = {}
     for labels, name in _label_names(plan.labels).items():
-        source = make_partition(labels, dataset, plan.seeds[0]).source
+        shown = build_training_set(replace(plan.settings.data, labels=labels)) if labels == COMPLETED else dataset
+        source = make_partition(labels, shown, plan.seeds[0]).source
         if setting := setting_of(plan.settings.data.data, plan.split, dataset.tasks, labels, source):
             settings[name] = setting
     scored = build_dataset(plan.settings.data, plan.split, progress_bar("drawing rooms"))
