@@ -1,16 +1,28 @@
 """How `make docs` builds these pages."""
 
+import sys
 from importlib import metadata
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "diffusionmtl"
 author = "The diffusionmtl authors"
 copyright = author
 release = metadata.version("diffusionmtl")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "extension.mathml",
+    "extension.pages",
+]
 # README.md is what a reader of the folder sees; index.rst includes it and adds the navigation.
-exclude_patterns = ["README.md", "_build"]
+exclude_patterns = ["README.md", "_build", "extension"]
 myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+html_math_renderer = "mathml"
 # Links that leave docs/ are right in the repository; tests/test_docs.py follows every one.
 suppress_warnings = ["myst.xref_missing"]
 
