@@ -227,7 +227,7 @@ class TestBadInput:
         self.refused(tmp_path / name, pascal, "not readable as a published partition")
 
     def test_missing_and_too_large(self, tmp_path, pascal, monkeypatch):
-        self.refused(tmp_path / "x.npy", pascal, "cannot be read as a partition")
+        self.refused(tmp_path / "x.npy", pascal, "no such file")
         (tmp_path / "x.npy").write_bytes(FORMS["onelabel.npy"])
         monkeypatch.setattr(pp, "MAX_BYTES", 100)
         self.refused(tmp_path / "x.npy", pascal, "larger than 100 bytes")

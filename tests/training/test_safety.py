@@ -125,9 +125,9 @@ class PoisonGradient(Callback):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("step", "kept"), [(STEPS_PER_EPOCH - 1, None), (2 * STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH)])
+@pytest.mark.parametrize(("step", "kept"), [(2, None), (5, 3)])
 def test_weights_that_are_no_numbers_are_not_kept(tmp_path, monkeypatch, step, kept):
-    """The last step of an epoch: no loss is computed with its weights before they would be written."""
+    """The last step of an epoch of three: no loss is computed with its weights before they would be written."""
     with_callback(monkeypatch, PoisonGradient(step))
     settings = tiny(tasks=("depth", "semseg"), labels="full", clip=0.0)
     message = r"step \d+: weight network\.initial\.heads\.depth\.weight is not finite, though .* last step: room-\d+, "
