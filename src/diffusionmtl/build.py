@@ -189,6 +189,7 @@ class TrainingData:
         partition: what may be seen of them.
         train: batches to learn from.
         dev: batches held out of training, to choose the best weights; None if nothing is held out.
+        held_out: the names of these images.
     """
 
     tasks: tuple[Task, ...]
@@ -196,6 +197,7 @@ class TrainingData:
     partition: Partition
     train: BatchLoader
     dev: BatchLoader | None
+    held_out: tuple[str, ...] = ()
 
 
 def build_training_set(settings: DataSettings, progress: Progress | None = None) -> DenseDataset:
@@ -271,7 +273,8 @@ def build_training_data(settings: Settings, dataset: DenseDataset, partition: Pa
         held = VisibleDataset(dataset, known, still, train.seed, dev_names)
         order = EpochSampler(held.indices, train.batch, train.seed, shuffle=False, drop_last=False)
         dev = loader(held, order)
-    return TrainingData(with_weights(dataset.tasks, train.task_weights), dataset, partition, batches, dev)
+    tasks = with_weights(dataset.tasks, train.task_weights)
+    return TrainingData(tasks, dataset, partition, batches, dev, dev_names)
 
 
 def _augmentation(settings: Settings, tasks: Sequence[Task]) -> Augmentation:

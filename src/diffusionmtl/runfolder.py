@@ -24,6 +24,11 @@ class RunFolder:
         return self.root / "partition.txt"
 
     @property
+    def held_out(self) -> Path:
+        """The images that training did not learn from though it saw their labels, one a line; older runs have none."""
+        return self.root / "held-out.txt"
+
+    @property
     def checkpoints(self) -> Path:
         """`last.ckpt` to resume from, `previous.ckpt` if that is damaged; `last`/`best.safetensors` to predict with."""
         return self.root / "checkpoints"

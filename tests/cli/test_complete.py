@@ -247,17 +247,30 @@ def test_a_calibration_says_how_sure_answers_are(data, run, completed, tmp_path,
     assert "other options" in refused(capsys, *words, "--out", tmp_path / "told", "--resume", "--uncalibrated")
 
 
-def test_images_that_came_later_change_nothing_about_what_was_held_out(run, tmp_path):
+@pytest.mark.parametrize("written", [True, False])
+def test_images_that_came_later_change_nothing_about_what_was_held_out(run, tmp_path, written):
     before, after = ToyDataset(10, annotated={9: []}), ToyDataset(16)
-    path = RunFolder(run).partition
-    settings = settings_of_run(run)
-    found = held_out_labels(path, before, settings)
-    assert found and held_out_labels(path, after, settings) == found
+    folder = RunFolder(Path(shutil.copytree(run, tmp_path / "run")))
+    path, settings = folder.partition, settings_of_run(run)
+    if not written:
+        folder.held_out.unlink()
+    found = held_out_labels(folder, before, settings)
+    assert found and held_out_labels(folder, after, settings) == found
     partition = Partition.load(path, before)
     _, names = hold_out(partition, 0.4, settings.train.seed)
     assert found == {before.names.index(name): partition.visible[name] for name in names}
     # Drawn among all that are there now, it would be others.
     assert set(hold_out(Partition.load(path, after), 0.4, settings.train.seed)[1]) != set(names)
+
+
+def test_a_run_is_not_resumed_on_other_images(data, run, tmp_path):
+    more = Path(shutil.copytree(data, tmp_path / "more"))
+    image = next((more / "train/images").iterdir())
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    (folder / "config.yaml").write_text((folder / "config.yaml").read_text().replace(str(data), str(more)))
+    shutil.copy(image, image.with_stem("new"))
+    with pytest.raises(UserError, match=r"--resume: 1 image\(s\) came to data set 'more' .* new for one"):
+        trained(Settings(), folder, resume=True)
 
 
 class TestTraining:

@@ -29,6 +29,7 @@ def test_a_run_leaves_what_the_design_says(whole, variant):
     best = {"checkpoints/best.safetensors"} if settings.data.holdout else set()
     assert there == best | {
         "config.yaml",
+        "held-out.txt",
         "partition.txt",
         "provenance.json",
         "checkpoints/last.ckpt",

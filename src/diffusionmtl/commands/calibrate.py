@@ -54,7 +54,7 @@ def calibrate_run(
     predictor = load(run, device, checkpoint, noise_scale=noise_scale, calibrated=False)
     dataset = build_training_set(data, progress_bar("drawing rooms") if progress else None)
     tasks = shared_tasks(predictor.tasks, dataset)
-    held_out = held_out_labels(folder.partition, dataset, settings)
+    held_out = held_out_labels(folder, dataset, settings)
     if not any(seen & tasks.keys() for seen in held_out.values()):
         raise UserError(
             f"{run}: held no label out of training (--holdout {settings.data.holdout:g}), and those that it learnt "

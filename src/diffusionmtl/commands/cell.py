@@ -202,7 +202,8 @@ def _timed(cell: Cell) -> Iterator[None]:
 def _train(run: RunFolder, settings: Settings, progress: bool) -> None:
     if not run.config.is_file():
         # Left by a process that was killed between two files.
-        run.partition.unlink(missing_ok=True)
+        for path in (run.partition, run.held_out, run.provenance):
+            path.unlink(missing_ok=True)
         train(settings, run.root, progress=progress)
     elif not finished(run, settings):
         train(restore_run(read_yaml(run.config), str(run.config))[0], run.root, resume=True, progress=progress)

@@ -139,7 +139,7 @@ def _plan(
         raise UserError(
             f"--data {' '.join(data.data)}: {run} saw a label of every task for every image; none is missing"
         )
-    held_out = held_out_labels(folder.partition, dataset, settings)
+    held_out = held_out_labels(folder, dataset, settings)
     state = [people.digest(), sorted(held_out), predictor.calibration, *(task.settings() for task in dataset.tasks)]
     plan = _Plan(
         predictor=predictor,

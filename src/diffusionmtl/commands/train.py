@@ -20,7 +20,7 @@ from diffusionmtl.commands.output import check_claimable, claim_folder, progress
 from diffusionmtl.config import REPRODUCED, Settings, TrainSettings, read_yaml
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.checks import check_samples, check_tasks_labelled
-from diffusionmtl.data.partition import DRAWN, Partition, by_people, make_partition
+from diffusionmtl.data.partition import DRAWN, Partition, by_people, listed, make_partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.load import weights_file
@@ -70,7 +70,7 @@ def train(
             f"{run.config}: the tasks of {' '.join(settings.data.data)} have changed since; undo or start anew"
         )
     check_tasks_labelled(dataset)
-    partition = Partition.load(run.partition, dataset) if resume else _partition(settings, dataset)
+    partition = _partition_to_resume(run, dataset) if resume else _partition(settings, dataset)
     network = build_network(dataset.tasks, settings.network, settings.train.seed)
     check_batch(network, settings)
     if start is not None:
@@ -84,6 +84,7 @@ def train(
         check_samples(dataset, visible, progress_bar("checking data") if progress else None)
         claim_folder(out, "this run")
         partition.save(run.partition)
+        write_bytes_atomically(run.held_out, "".join(f"{name}\n" for name in data.held_out).encode())
         save_started(run, started)
         write_bytes_atomically(run.config, config_text(settings, dataset.tasks).encode())
     fit(network, settings, data, run, resume=resume and run.resumable, progress=progress)
@@ -116,6 +117,23 @@ def _partition(settings: Settings, dataset: DenseDataset) -> Partition:
         return make_partition(labels, dataset, seed)
     whole = build_dataset(replace(settings.data, tasks=()), "train")
     return make_partition(labels, whole, seed).of_tasks(settings.data.tasks)
+
+
+def _partition_to_resume(run: RunFolder, dataset: DenseDataset) -> Partition:
+    """What the run saw.
+
+    Raises:
+        UserError: images came or went. Others would then be held out, and chance would fall differently.
+    """
+    partition = Partition.load(run.partition, dataset)
+    known = frozenset(listed(run.partition, dataset))
+    new = [name for name in dataset.names if name not in known]
+    if new:
+        raise UserError(
+            f"--resume: {len(new)} image(s) came to data set '{dataset.name}' since this run was started, {new[0]} for "
+            "one; take them away until it is done, or start another run"
+        )
+    return partition
 
 
 def partition_summary(partition: Partition, dataset: DenseDataset) -> str:
