@@ -15,6 +15,7 @@ from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.presets import config_file
 
 CONFIG = "--config"
+PRESET = "--preset"
 REPEATABLE = ("--data",)
 _WRONG_TYPE = re.compile(r'Parser key "(.+?)": (?:Expected an? (.*?)\. Got value: (.*)|(.*))')
 
@@ -72,12 +73,12 @@ def _without_configs(arguments: list[str]) -> tuple[list[str], list[str]]:
     names: list[str] = []
     waiting = iter(arguments)
     for word in waiting:
-        if word == CONFIG:
+        if word in (CONFIG, PRESET):
             name = next(waiting, None)
             if name is None:
-                raise UserError(f"{CONFIG}: name a YAML file")
+                raise UserError(f"{word}: name a YAML file, or a configuration that comes with the package")
             names.append(name)
-        elif word.startswith(f"{CONFIG}="):
+        elif word.startswith((f"{CONFIG}=", f"{PRESET}=")):
             names.append(word.split("=", 1)[1])
         else:
             rest.append(word)

@@ -142,13 +142,22 @@ def _initial(tasks: Sequence[Task], settings: NetworkSettings, backbone: Backbon
         default_blocks = PUBLISHED_DECODER_BLOCKS
     else:
         default_blocks = REFINED_DECODER_BLOCKS
+    blocks = settings.decoder_blocks or default_blocks
+    if settings.trunk_blocks >= blocks:
+        raise UserError(
+            f"--trunk-blocks {settings.trunk_blocks} leaves none of --decoder-blocks {blocks} to each task; "
+            f"give {blocks - 1} or fewer"
+        )
     return InitialNetwork(
         backbone,
         {task.name: task.channels for task in tasks},
         settings.width,
-        decoder_blocks=settings.decoder_blocks or default_blocks,
+        decoder_blocks=blocks,
         grid_stride=settings.grid_stride,
         multiple=settings.grid_stride * settings.token_stride,
+        trunk_blocks=settings.trunk_blocks,
+        separable=settings.decoder == "separable",
+        pointwise_fusion=settings.fusion == "pointwise",
     )
 
 
@@ -173,6 +182,9 @@ def _refiner(tasks: Sequence[Task], settings: NetworkSettings, initial: InitialN
         token_stride=settings.token_stride,
         blocks=settings.blocks,
         attention_heads=settings.attention_heads,
+        mlp_ratio=settings.mlp_ratio,
+        separable=settings.denoiser == "separable",
+        share_head=settings.refinement_heads == "shared",
     )
     condition = Condition(channels, settings.width, settings.condition == "features") if conditioned else None
     schedule = scaled_linear_schedule(settings.steps, settings.noise_start, settings.noise_end)

@@ -25,12 +25,12 @@ _DEEPEST = 50
 MAX_YAML_BYTES = 100_000
 _TINY = 1e-12
 _POSITIVE_WORDS = (
-    "size rooms rooms_val max_pixels width grid_stride token_stride blocks attention_heads steps epochs batch "
-    "xtc_width devices nodes"
+    "size rooms rooms_val max_pixels width grid_stride token_stride blocks attention_heads mlp_ratio steps epochs "
+    "batch xtc_width devices nodes"
 )
 _NOT_NEGATIVE_WORDS = (
-    "label_seed hidden decoder_blocks backbone_lr weight_decay clip skip_spikes initial_weight workers seed "
-    "checkpoint_every xtc_weight xtc_table_lr"
+    "label_seed hidden decoder_blocks trunk_blocks backbone_lr weight_decay clip skip_spikes initial_weight workers "
+    "seed checkpoint_every xtc_weight xtc_table_lr"
 )
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_POSITIVE_WORDS.split(), (1, math.inf)),
@@ -121,10 +121,16 @@ class NetworkSettings:
         hidden: inner channels of the refinement heads; `width` if 0.
         decoder_blocks: residual blocks per initial decoder; if 0, 6 without refinement, 4 before a correction and 2 in
             the published form.
+        trunk_blocks: how many of them are shared by all tasks and run once per image.
+        fusion: how the backbone's maps become one: dense (3x3 convolution over all of them) or pointwise (sum of 1x1).
+        decoder: 3x3 convolutions of the initial decoders: dense or separable (depthwise, then pointwise).
+        denoiser: those of the denoiser, likewise.
+        refinement_heads: each task its own, or one shared by all.
         grid_stride: pixels per cell of the grid on which tasks are predicted.
         token_stride: cells per attention token, along each side.
         blocks: transformer blocks of the denoiser.
         attention_heads: heads of each.
+        mlp_ratio: inner channels of their MLPs, as a multiple of `width`.
         steps: diffusion steps, S.
         diffusion: add noise; without it the same network refines step by step.
         noise_start: beta of the first step.
@@ -141,10 +147,16 @@ class NetworkSettings:
     width: int = 64
     hidden: int = 0
     decoder_blocks: int = 0
+    trunk_blocks: int = 0
+    fusion: Literal["dense", "pointwise"] = "dense"
+    decoder: Literal["dense", "separable"] = "dense"
+    denoiser: Literal["dense", "separable"] = "dense"
+    refinement_heads: Literal["own", "shared"] = "own"
     grid_stride: int = 8
     token_stride: int = 4
     blocks: int = 4
     attention_heads: int = 4
+    mlp_ratio: int = 4
     steps: int = 2
     diffusion: bool = True
     noise_start: float = 1e-3

@@ -14,6 +14,7 @@ from diffusionmtl.models.network import Network
 from diffusionmtl.tasks import Depth, SemanticSegmentation, SurfaceNormals
 from diffusionmtl.training.objective import objective
 from diffusionmtl.types import Batch, TaskLabels
+from tests.models.test_light import LIGHT
 
 BACKBONES = (
     "resnet18",
@@ -109,6 +110,14 @@ class TestEveryBackbone:
         gradients(net)
         assert [key for key, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
         assert all(bool(torch.isfinite(p.grad).all()) for p in net.parameters())
+
+
+    def test_a_light_network_learns_on_it(self, backbones, name):
+        net = network(backbones, name, form="published", **LIGHT).train()
+        gradients(net)
+        behind = [(key, p) for key, p in net.named_parameters() if not key.startswith("initial.backbone.")]
+        assert [key for key, p in behind if p.grad is None or not p.grad.any()] == []
+        assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in net.parameters())
 
 
 def gradients(net: Network) -> None:

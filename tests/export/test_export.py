@@ -22,6 +22,7 @@ from diffusionmtl.export.graph import AnswerGraph, NoiseInput
 from diffusionmtl.inference.load import load
 from diffusionmtl.inference.streamlined import streamlined
 from tests.inference.test_streamlined import made
+from tests.models.test_light import LIGHT
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "onnx_without_torch.py"
 
@@ -52,7 +53,7 @@ class Drawn:
         return self.noise[self.told.steps - step, :, first : first + like.shape[1]]
 
 
-@pytest.mark.parametrize("case", [dict(steps=3), dict(method="prediction"), dict(method="multitask")])
+@pytest.mark.parametrize("case", [dict(steps=3), dict(method="prediction"), dict(method="multitask"), LIGHT])
 @pytest.mark.parametrize("size", [(40, 71), (64, 64), (1, 5)])
 @torch.inference_mode()
 def test_the_graph_answers_as_the_network(case, size):

@@ -14,6 +14,7 @@ from diffusionmtl.inference.load import quick_predictor
 from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.inference.streamlined import streamlined
 from diffusionmtl.models.network import Network
+from tests.models.test_light import LIGHT
 from tests.toy import TASKS
 
 CASES = {
@@ -29,6 +30,10 @@ CASES = {
     "residual network": dict(backbone="test_resnet"),
     "depthwise": dict(backbone="test_efficientnet_ln"),
     "attention over cells": dict(token_stride=1),
+    "light": LIGHT,
+    "light, published": dict(form="published", **LIGHT),
+    "light prediction": dict(method="prediction", **LIGHT),
+    "light multitask": dict(method="multitask", **LIGHT),
 }
 ALL_GONE = ("test_efficientnet", "test_resnet", "resnet18", "mobilenetv3_small_050", "regnetx_002")
 

@@ -36,10 +36,11 @@ class NoiseInput:
         refiner = network.refiner
         if refiner is None or not refiner.noisy:
             return None
-        layers = {task: layer for task, layer in refiner.denoiser.embed.items() if isinstance(layer, nn.Conv2d)}
-        widths = tuple(layer.in_channels for layer in layers.values())
+        channels = refiner.denoiser.signal_channels
         initial = network.initial
-        return cls(refiner.schedule.steps, tuple(layers), widths, initial.multiple, initial.grid_stride)
+        return cls(
+            refiner.schedule.steps, tuple(channels), tuple(channels.values()), initial.multiple, initial.grid_stride
+        )
 
     def shape(self, images: int, size: tuple[int, int]) -> tuple[int, int, int, int, int]:
         """For so many images of H, W pixels."""

@@ -23,6 +23,7 @@ from diffusionmtl.models.blocks import (
     RefinementHead,
     ResidualBlock,
     SelfBlock,
+    SeparableConv,
     resize,
     to_map,
     to_tokens,
@@ -77,7 +78,7 @@ def _everything(network: Network) -> list[Tensor]:
 def _replaced(module: nn.Module) -> nn.Module:
     if isinstance(module, ResidualBlock) and not any(isinstance(m, nn.BatchNorm2d) for m in module.modules()):
         return _Residual(module)
-    if isinstance(module, RefinementHead):
+    if isinstance(module, RefinementHead) and not any(isinstance(m, SeparableConv) for m in module):
         return _Head(module)
     if isinstance(module, CorrectionBlock):
         return _Correction(module)
@@ -165,6 +166,7 @@ class _QuickDenoiser(Denoiser):
         self.recompute = False
         self.conditioned, self.correction, self.token_stride = plain.conditioned, plain.correction, plain.token_stride
         self.embed, self.blocks, self.heads, self.out = plain.embed, plain.blocks, plain.heads, plain.out
+        self.signal_channels, self.shared_head = plain.signal_channels, plain.shared_head
         self.register_buffer("shift", torch.stack([plain.time(step) for step in range(steps)]))
 
     def forward(
@@ -188,13 +190,16 @@ class _QuickDenoiser(Denoiser):
 
     def _embedded(self, task: str, x: Float[Tensor, "n c h w"], step: int) -> Float[Tensor, "n d h w"]:
         layer = self.embed[task]
+        if isinstance(layer, SeparableConv):
+            x, layer = layer.depthwise(x), layer.pointwise
         assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-        return F.conv2d(x, layer.weight, layer.bias + self.shift[step], padding=1)
+        return F.conv2d(x, layer.weight, layer.bias + self.shift[step], padding=layer.padding)
 
     def _estimate(
         self, task: str, signal: Float[Tensor, "n c h w"], embedded: dict[str, Tensor], part: Float[Tensor, "n d k l"]
     ) -> Float[Tensor, "n c h w"]:
         own = embedded.pop(task)
         gathered = own.add_(resize(part, (own.shape[-2], own.shape[-1])))
-        estimate = self.out[task](self.heads[task](gathered))
+        head = self.heads[task] if self.shared_head is None else self.shared_head
+        estimate = self.out[task](head(gathered))
         return signal + estimate if self.correction else estimate

@@ -13,14 +13,39 @@ from diffusionmtl.transfer import sent
 GROUPS = 8
 
 
+class SeparableConv(nn.Module):
+    """A 3x3 convolution of each channel by itself, then a 1x1 that mixes them (Howard et al. 2017), nothing between.
+
+    About a ninth of the multiply-adds of the 3x3 convolution that it stands for.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
+        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=bias)
+        # What comes out of both is then as large at the start as what comes out of one dense convolution.
+        nn.init.kaiming_normal_(self.depthwise.weight, nonlinearity="linear")
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
+        """Zeros outside the border."""
+        return self.pointwise(self.depthwise(x))
+
+
+def conv3x3(inputs: int, outputs: int, separable: bool = False, bias: bool = True) -> nn.Conv2d | SeparableConv:
+    """A 3x3 convolution that keeps the size: dense, or separable."""
+    if separable:
+        return SeparableConv(inputs, outputs, bias)
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch normalisation around a shortcut (He et al. 2016), width unchanged."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, separable: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv1 = conv3x3(width, width, separable, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv2 = conv3x3(width, width, separable, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
 
     def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
@@ -39,6 +64,30 @@ class Fusion(nn.Module):
     def forward(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
         """`pyramid`: maps [B c_i h_i w_i]; `size`: the grid to bring them to."""
         return self.conv(torch.cat([resize(x, size) for x in pyramid], dim=1))
+
+
+class PointwiseFusion(nn.Module):
+    """Sums a 1x1 projection of every feature map of a pyramid, on one grid.
+
+    A 1x1 convolution and a bilinear resize may change places, so each map is projected where it has fewer cells.
+    """
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, grid_stride: int) -> None:
+        super().__init__()
+        self.coarser = tuple(stride > grid_stride for stride in strides)
+        # One bias does for the sum.
+        self.projections = nn.ModuleList(
+            nn.Conv2d(count, width, 1, bias=number == 0) for number, count in enumerate(channels)
+        )
+
+    def forward(self, pyramid: Sequence[Tensor], size: tuple[int, int]) -> Float[Tensor, "b d h w"]:
+        """`pyramid`: maps [B c_i h_i w_i]; `size`: the grid to bring them to."""
+        fused = None
+        for x, project, coarser in zip(pyramid, self.projections, self.coarser, strict=True):
+            y = resize(project(x), size) if coarser else project(resize(x, size))
+            fused = y if fused is None else fused + y
+        assert fused is not None
+        return fused
 
 
 class MLP(nn.Module):
@@ -150,14 +199,14 @@ def sinusoids(step: int, dimension: int, max_period: float) -> Float[Tensor, "d"
 class RefinementHead(nn.Sequential):
     """1x1, then three 3x3 convolutions each followed by a ReLU."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, separable: bool = False) -> None:
         super().__init__(
             nn.Conv2d(width, width, 1),
-            nn.Conv2d(width, hidden, 3, padding=1),
+            conv3x3(width, hidden, separable),
             nn.ReLU(),
-            nn.Conv2d(hidden, width, 3, padding=1),
+            conv3x3(hidden, width, separable),
             nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            conv3x3(width, width, separable),
             nn.ReLU(),
         )
 
@@ -169,11 +218,11 @@ class CorrectionBlock(nn.Module):
     made of them learns next to nothing in a short training (docs/results.md).
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, separable: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, hidden, 3, padding=1, bias=False)
+        self.conv1 = conv3x3(width, hidden, separable, bias=False)
         self.norm1 = nn.GroupNorm(math.gcd(GROUPS, hidden), hidden)
-        self.conv2 = nn.Conv2d(hidden, width, 3, padding=1, bias=False)
+        self.conv2 = conv3x3(hidden, width, separable, bias=False)
         self.norm2 = nn.GroupNorm(math.gcd(GROUPS, width), width)
 
     def forward(self, x: Float[Tensor, "n d h w"]) -> Float[Tensor, "n d h w"]:

@@ -18,6 +18,7 @@ from diffusionmtl.models.network import Network
 PARTS: Mapping[str, str] = {
     "initial.backbone": "backbone",
     "initial.fusion": "fusion",
+    "initial.trunk": "shared trunk",
     "initial.decoders": "initial decoders",
     "initial.heads": "initial heads",
     "refiner.condition": "condition",
@@ -25,6 +26,7 @@ PARTS: Mapping[str, str] = {
     "refiner.denoiser.time": "step embedding",
     "refiner.denoiser.blocks": "transformer",
     "refiner.denoiser.heads": "refinement heads",
+    "refiner.denoiser.shared_head": "refinement heads",
     "refiner.denoiser.out": "signal projection",
     "refiner.signal.heads": "final heads",
 }

@@ -13,6 +13,7 @@ from diffusionmtl.models.blocks import (
     RefinementHead,
     SelfBlock,
     TimeEmbedding,
+    conv3x3,
     resize,
     to_map,
     to_tokens,
@@ -34,7 +35,9 @@ class Denoiser(nn.Module):
     normalised residual blocks, since the published ones hardly move at small scale.
 
     Attributes:
+        signal_channels: of the signal of each task, in the order of the task set.
         recompute: keep no maps of the blocks and heads for the backward pass, compute them again.
+        shared_head: what stands for all of `heads`; a task then has an embedding and a projection of its own only.
     """
 
     def __init__(
@@ -49,28 +52,34 @@ class Denoiser(nn.Module):
         blocks: int = 4,
         attention_heads: int = 4,
         mlp_ratio: int = 4,
+        separable: bool = False,
+        share_head: bool = False,
     ) -> None:
         super().__init__()
         self.recompute = False
+        self.signal_channels = dict(signal_channels)
         self.conditioned = conditioned
         self.correction = correction
         self.token_stride = token_stride
+        # The few channels of a prediction would have as few 3x3 filters, and dense ones cost little.
         self.embed = nn.ModuleDict(
-            {task: nn.Conv2d(count, width, 3, padding=1) for task, count in signal_channels.items()}
+            {task: conv3x3(count, width, separable and count >= width) for task, count in signal_channels.items()}
         )
         self.time = TimeEmbedding(width)
         kind = CrossBlock if conditioned else SelfBlock
         self.blocks = nn.ModuleList(kind(width, attention_heads, mlp_ratio) for _ in range(blocks))
-        self.heads = nn.ModuleDict({task: self._head(width, hidden) for task in signal_channels})
+        self.shared_head = self._head(width, hidden, separable) if share_head else None
+        own = () if share_head else signal_channels
+        self.heads = nn.ModuleDict({task: self._head(width, hidden, separable) for task in own})
         self.out = nn.ModuleDict({task: self._projection(width, count) for task, count in signal_channels.items()})
         for layer in [*self.blocks.modules(), *self.time.modules()]:
             if isinstance(layer, nn.Linear):
                 _initialise(layer, keep_weight=layer in (self.time.fc1, self.time.fc2))
 
-    def _head(self, width: int, hidden: int) -> nn.Module:
+    def _head(self, width: int, hidden: int, separable: bool) -> nn.Module:
         if not self.correction:
-            return RefinementHead(width, hidden)
-        return nn.Sequential(*(CorrectionBlock(width, hidden) for _ in range(CORRECTION_BLOCKS)))
+            return RefinementHead(width, hidden, separable)
+        return nn.Sequential(*(CorrectionBlock(width, hidden, separable) for _ in range(CORRECTION_BLOCKS)))
 
     def _projection(self, width: int, channels: int) -> nn.Module:
         if not self.correction:
@@ -101,13 +110,17 @@ class Denoiser(nn.Module):
         for block in self.blocks:
             query, context = recompute.run(block, query, context, again=self.recompute)
         gathered = resize(to_map(query, grid), (embedded.shape[-2], embedded.shape[-1])) + embedded
+        if self.shared_head is not None:
+            gathered = recompute.run(self.shared_head, gathered, again=self.recompute)
         estimates = {
-            task: self.out[task](recompute.run(self.heads[task], x, again=self.recompute))
-            for task, x in zip(signals, gathered.split(counts), strict=True)
+            task: self.out[task](self._own(task, x)) for task, x in zip(signals, gathered.split(counts), strict=True)
         }
         if self.correction:
             return {task: signals[task] + change for task, change in estimates.items()}
         return estimates
+
+    def _own(self, task: str, x: Float[Tensor, "n d h w"]) -> Float[Tensor, "n d h w"]:
+        return x if self.shared_head is not None else recompute.run(self.heads[task], x, again=self.recompute)
 
     def condition_tokens(self, condition: Float[Tensor, "b d h w"]) -> Float[Tensor, "b m d"]:
         """The condition feature at the resolution of attention; the same for every task and step."""

@@ -10,12 +10,14 @@ from torch.nn import functional as F
 
 from diffusionmtl.models import recompute
 from diffusionmtl.models.backbone import Backbone
-from diffusionmtl.models.blocks import Fusion, ResidualBlock
+from diffusionmtl.models.blocks import Fusion, PointwiseFusion, ResidualBlock
 from diffusionmtl.types import Canvas, InitialOutput
 
 
 class InitialNetwork(nn.Module):
     """Initial features and predictions of every task on one coarse grid.
+
+    The first blocks of the decoders may be shared: a trunk that runs once per image, whatever the number of tasks.
 
     Attributes:
         grid_stride: pixels per cell of that grid.
@@ -34,6 +36,10 @@ class InitialNetwork(nn.Module):
         decoder_blocks: int = 2,
         grid_stride: int = 8,
         multiple: int = 32,
+        *,
+        trunk_blocks: int = 0,
+        separable: bool = False,
+        pointwise_fusion: bool = False,
     ) -> None:
         super().__init__()
         self.recompute = False
@@ -43,10 +49,16 @@ class InitialNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(backbone.std)[:, None, None])
         self.backbone = backbone
-        self.fusion = Fusion(backbone.channels, width)
-        self.decoders = nn.ModuleDict(
-            {task: nn.Sequential(*(ResidualBlock(width) for _ in range(decoder_blocks))) for task in channels}
-        )
+        if pointwise_fusion:
+            self.fusion = PointwiseFusion(backbone.channels, backbone.strides, width, grid_stride)
+        else:
+            self.fusion = Fusion(backbone.channels, width)
+
+        def blocks(count: int) -> nn.Sequential:
+            return nn.Sequential(*(ResidualBlock(width, separable) for _ in range(count)))
+
+        self.trunk = blocks(trunk_blocks)
+        self.decoders = nn.ModuleDict({task: blocks(decoder_blocks - trunk_blocks) for task in channels})
         self.heads = nn.ModuleDict({task: nn.Conv2d(width, count, 1) for task, count in channels.items()})
 
     def forward(
@@ -63,21 +75,21 @@ class InitialNetwork(nn.Module):
         """
         picture, canvas = self.prepare(image)
         fused = self.fuse(picture)
+        common = self._through(self.trunk, fused)
         features, predictions = {}, {}
         for task in self.decoders:
             learns = taught is None or self.all_decoders_learn or task in taught
             with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
-                features[task] = self._decoded(task, fused)
+                features[task] = self._through(self.decoders[task], common)
                 predictions[task] = self.heads[task](features[task])
         return InitialOutput(features, predictions, canvas, shared=fused)
 
-    def _decoded(self, task: str, fused: Tensor) -> Tensor:
-        decoder = self.decoders[task]
+    def _through(self, blocks: nn.Module, x: Tensor) -> Tensor:
         if not self.recompute:
-            return decoder(fused)
-        for block in decoder.children():
-            fused = recompute.run(block, fused, again=True)
-        return fused
+            return blocks(x)
+        for block in blocks.children():
+            x = recompute.run(block, x, again=True)
+        return x
 
     def prepare(
         self, image: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"]
