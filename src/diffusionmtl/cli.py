@@ -15,7 +15,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from diffusionmtl.arguments import CONFIG, Parser, add_settings, parsed
+from diffusionmtl.arguments import CONFIG, PRESET, Parser, add_settings, parsed
 from diffusionmtl.cli_data import DATA_COMMANDS, Command
 from diffusionmtl.cli_doctor import DOCTOR_COMMANDS
 from diffusionmtl.cli_export import EXPORT_COMMANDS
@@ -83,7 +83,8 @@ def command_parser(words: str) -> Parser:
         default_env=False,
     )
     add_arguments(parser)
-    parser.add_argument(CONFIG, type=str, help="YAML file with any of these options")
+    words_from = "YAML file with any of these options, or the name of one that comes with the package, e.g. lite"
+    parser.add_argument(CONFIG, PRESET, type=str, help=words_from)
     return parser
 
 
