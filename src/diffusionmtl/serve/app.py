@@ -1,5 +1,6 @@
 """The page: Gradio around the same queue that programs stand in."""
 
+import inspect
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -162,7 +163,8 @@ def _predicting(service: Service, visitors: Visitors, scratch: Path) -> Callable
             raise gr.Error(escape(str(refused)), print_exception=False) from None
         yield _shown(found, service.about.name, scratch)
 
-    return predict
+    # Gradio asks the function itself whether it yields; a wrapper that checks types would not say so.
+    return inspect.unwrap(predict)
 
 
 def _asked(service: Service, samples: float, seed: float | None) -> Asked:
