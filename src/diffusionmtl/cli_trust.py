@@ -35,6 +35,10 @@ def instead_of_scores(args: Namespace) -> bool:
     """
     if args.ensemble and not args.uncertainty:
         raise UserError("--ensemble: means nothing without --uncertainty")
+    if args.calibrate or args.uncertainty:
+        for word, given in (("reference", args.reference), ("precision bf16", args.precision == "bf16")):
+            if given:
+                raise UserError(f"--{word}: is for scores; leave it out with --calibrate and --uncertainty")
     if args.calibrate:
         _calibrate(args)
     if args.uncertainty:

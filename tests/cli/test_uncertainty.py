@@ -57,6 +57,8 @@ def test_calibrated_measured_and_used(run, tmp_path, capsys):
 def test_mistakes(tiny_run, tmp_path, capsys):
     assert main(["evaluate", str(tiny_run), "--ensemble", str(tiny_run)]) == 2
     assert "--ensemble: means nothing without --uncertainty" in capsys.readouterr().err
+    assert main(["evaluate", str(tiny_run), "--uncertainty", "--precision", "bf16"]) == 2
+    assert "--precision bf16: is for scores" in capsys.readouterr().err
     weights = tiny_run / "checkpoints" / "last.safetensors"
     assert main(["evaluate", str(weights), "--calibrate", "--data", "rooms"]) == 2
     assert "nobody knows what was held out" in capsys.readouterr().err
