@@ -261,13 +261,20 @@ def _suggest(args: Namespace) -> int:
 
 def _report_arguments(parser: ArgumentParser) -> None:
     _run_arguments(parser)
+    parser.add_argument(
+        "--surveyed",
+        type=NonNegativeInt,
+        default=24,
+        help="images per task that confusion, scatter and reliability are counted over; 0 leaves them out",
+    )
     add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
 
 
 def _report(args: Namespace) -> int:
-    from diffusionmtl.commands.report import report
+    from diffusionmtl.commands.report import PictureSettings, report
 
-    print(report(Path(args.run), data_settings(args, args.run), seed=args.seed, checkpoint=args.checkpoint))
+    pictures = PictureSettings(surveyed=args.surveyed, seed=args.seed, checkpoint=args.checkpoint, device=args.device)
+    print(report(Path(args.run), data_settings(args, args.run), pictures))
     return 0
 
 

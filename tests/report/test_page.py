@@ -16,13 +16,17 @@ from diffusionmtl.report.content import (
     UNSEEN_IMAGE,
     Curve,
     Example,
+    Finding,
     Legend,
+    Ranked,
     Report,
     Series,
     Table,
     TaskPanel,
 )
 from diffusionmtl.report.page import render, write
+from diffusionmtl.tasks.charts import ClassCounts
+from tests.report.test_reliability import AFTER, BEFORE, measured
 
 HOSTILE = "\"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>&amp;$title ${style}"
 VOID = {"meta", "img", "input", "br", "link"}
@@ -79,6 +83,7 @@ def full_report(word: str) -> Report:
         spread_note=word,
         caption=word,
         others={word: picture(4)},
+        steps=(picture(9), picture(10)),
     )
     other = TaskPanel(task="depth", kind="depth", refined=picture(5), seen=picture(6))
     return Report(
@@ -90,6 +95,17 @@ def full_report(word: str) -> Report:
         examples=(
             Example(word, UNSEEN_IMAGE, picture(7), (panel,)),
             Example("image 2", TRAINING_IMAGE, picture(8), (panel, other)),
+        ),
+        ranked=(Ranked(word, word, {"best": Example(word, UNSEEN_IMAGE, picture(11), (panel,))}),),
+        findings=(
+            Finding(
+                word,
+                f"{word} kind",
+                word,
+                (ClassCounts(np.array([[2, 1], [0, 3]]), (f"{word}!"[-18:], "other")),),
+                measured(word, True, BEFORE, AFTER),
+                word,
+            ),
         ),
         legends=(Legend(word, word, word, ((word, (1, 2, 3)),)),),
         coverage=Table(word, ("task", word), ((word, word),), collapsed=True),
@@ -160,7 +176,7 @@ def test_ids_are_unique_and_links_and_sliders_find_them(plain: Page) -> None:
     for link in plain.all("a"):
         assert (link["href"] or "").removeprefix("#") in ids
     stacks = [attributes["data-before"] for _, attributes in plain.tags if "data-before" in attributes]
-    assert len(stacks) == 2
+    assert len(stacks) == 3
     assert set(stacks) <= set(ids)
 
 
@@ -168,13 +184,14 @@ def test_each_column_stands_where_something_fills_it(plain: Page) -> None:
     labels = [
         word for word in plain.words if word in ("training saw", "ground truth", "initial", "refined", "prediction")
     ]
-    first, second = labels[:3], labels[3:]
-    assert first == ["ground truth", "initial", "refined"], "nobody saw labels of an unseen image"
+    first, second = labels[:4], labels[4:12]
+    assert first == ["ground truth", "initial", "refined", "initial"], "nobody saw labels of an unseen image"
     assert second == [
         "training saw",
         "ground truth",
         "initial",
         "refined",
+        "initial",  # before the denoising steps
         "training saw",
         "ground truth",
         "prediction",
@@ -216,3 +233,17 @@ def test_written_whole(tmp_path: Path) -> None:
 def test_a_ragged_table_is_refused() -> None:
     with pytest.raises(ValueError, match="2 cells under 1 columns"):
         Table("t", ("a",), (("1", "2"),))
+
+
+def test_the_steps_of_the_first_image_are_unfolded(plain: Page) -> None:
+    folds = [fold for fold in plain.all("details") if fold.get("class") == "steps"]
+    assert ["open" in fold for fold in folds] == [True, False, False]
+    assert plain.words.count("step 2") == 3
+
+
+def test_confusion_and_reliability_have_a_section_of_their_own(plain: Page) -> None:
+    assert "errors" in [section["id"] for section in plain.all("section")]
+    assert {"Confusion matrix", "Reliability", "Whether doubt finds errors"} <= set(plain.words)
+    assert any(
+        "Calibration error 0.25 before, 0.0125 after" in (svg.get("aria-label") or "") for svg in plain.all("svg")
+    )

@@ -1,7 +1,6 @@
 """`diffusionmtl report`, and the page that closes the demo."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from diffusionmtl.build import build_dataset, build_training_set
@@ -14,16 +13,22 @@ from diffusionmtl.report.page import write
 from diffusionmtl.runfolder import RunFolder
 
 
-def report(run: Path, data: DataSettings, seed: int = 0, checkpoint: str = "last") -> Path:
-    """Write `report.html` into a run folder: scores, curves, pictures, labels and settings.
+def report(run: Path, data: DataSettings, pictures: PictureSettings | None = None) -> Path:
+    """Write `report.html` into a run folder: scores, curves, pictures, errors, labels and settings.
 
     Data that is gone is left out of it: the page then has no pictures.
 
     Raises:
         UserError: no run there.
     """
-    pictures = replace(PictureSettings(), seed=seed, checkpoint=checkpoint)
-    page = report_of_run(run, _data(data, "train"), _data(data, "val"), pictures=pictures)
+    page = report_of_run(
+        run,
+        _data(data, "train"),
+        _data(data, "val"),
+        pictures=pictures or PictureSettings(),
+        progress=progress_bar("drawing"),
+        surveying=progress_bar("holding answers against labels"),
+    )
     write(page, RunFolder(run).report)
     return RunFolder(run).report
 

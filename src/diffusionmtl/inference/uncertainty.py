@@ -81,17 +81,23 @@ def measure_uncertainty(
     seed: int,
     calibration: Calibration | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[Answered], None] | None = None,
 ) -> dict[str, Uncertainty]:
     """Per task of the source that has a valid labelled pixel; see `draws.answered` for the arguments.
 
     The errors are those of the mean of all draws. They are ranked by the spread of the draws; by the entropy of the
     first draw alone, for kinds that state probabilities; and by the spread of the first draw and what it becomes in the
     mirror.
+
+    Args:
+        watch: sees everything that is answered.
     """
     fitted = {} if calibration is None else calibration.tasks
     sums = {task.name: _Sums(task, fitted.get(task.name)) for task in tasks.values()}
     for answer in answered(source, dataset, tasks, wanted, samples, seed, mirror=True, progress=progress):
         sums[answer.task.name].add(answer)
+        if watch is not None:
+            watch(answer)
     return {name: found.summary() for name, found in sums.items() if found.pixels}
 
 

@@ -1,6 +1,6 @@
 """From run folders to a report."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +9,8 @@ from diffusionmtl.config import REPRODUCED, Settings, read_yaml
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.errors import UserError
-from diffusionmtl.inference.load import load
-from diffusionmtl.inference.predictor import Predictor
-from diffusionmtl.report.content import Example, Report, Table
-from diffusionmtl.report.examples import covering_images, examples, legend, spread_images
+from diffusionmtl.report.content import Report, Table
+from diffusionmtl.report.examples import legend
 from diffusionmtl.report.log import Log, Metrics, curves_of, read_log, read_metrics
 from diffusionmtl.report.provenance import (
     circumstances,
@@ -23,6 +21,8 @@ from diffusionmtl.report.provenance import (
     settings_table,
 )
 from diffusionmtl.report.published_table import OURS_TOGETHER, BesidePublished, Setting, beside_published, setting_of
+from diffusionmtl.report.shown import USUAL, PictureSettings, Progress, Shown, predictor_of, shown_of
+from diffusionmtl.report.started import began_words
 from diffusionmtl.report.tables import (
     INITIAL,
     REFINED,
@@ -36,29 +36,6 @@ from diffusionmtl.report.tables import (
 )
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class PictureSettings:
-    """Which pictures a report shows.
-
-    Attributes:
-        training: how many training images.
-        unseen: how many images that training never saw.
-        samples: noise draws per image.
-        seed: of the noise.
-        checkpoint: which weights, last or best.
-        device: where to compute.
-    """
-
-    training: int = 2
-    unseen: int = 4
-    samples: int = 8
-    seed: int = 0
-    checkpoint: str = "last"
-    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -124,9 +101,10 @@ def report_of_run(
     training: DenseDataset | None = None,
     unseen: DenseDataset | None = None,
     *,
-    pictures: PictureSettings = PictureSettings(),
+    pictures: PictureSettings = USUAL,
     facts: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    surveying: Progress | None = None,
 ) -> Report:
     """What one run did: its scores, curves, pictures, labels and settings.
 
@@ -137,15 +115,19 @@ def report_of_run(
         pictures: which pictures.
         facts: more lines for how it was made, training time for instance.
         progress: called with (pictures done, all).
+        surveying: called with (images held against their labels done, all).
 
     Raises:
         UserError: not a run folder, damaged, or data that cannot be read.
     """
     run = read_run(folder)
-    predictor = _predictor(run, pictures)
-    shown = _pictures(run, predictor, {}, training, unseen, pictures, progress) if predictor else ()
+    predictor, doubts = predictor_of(run.folder, pictures)
+    shown = Shown(notes=("Training has written no weights yet, so there are no pictures.",))
+    if predictor is not None:
+        seen = (run.partition, run.metrics, training, unseen)
+        shown = shown_of(run.folder, predictor, {}, *seen, pictures, progress, surveying)
     columns = {} if run.metrics is None else run_columns(run.metrics)
-    notes = [] if predictor else ["Training has written no weights yet, so there are no pictures."]
+    notes = [*doubts, *shown.notes]
     if run.metrics is None:
         notes.append(f"Not scored yet: diffusionmtl evaluate {folder}")
     beside = None if run.metrics is None else beside_print(run, run.metrics)
@@ -163,7 +145,9 @@ def report_of_run(
             *([beside.table] if beside is not None else []),
         ),
         curves=curves_of({"": run.log}, [task.name for task in run.tasks]),
-        examples=shown,
+        examples=shown.examples,
+        ranked=shown.ranked,
+        findings=shown.findings,
         legends=tuple(map(legend, run.tasks)),
         coverage=coverage_table(run.tasks, run.partition, run.metrics) if run.partition else None,
         provenance=_provenance({"": run}, facts),
@@ -179,10 +163,11 @@ def report_of_comparison(
     unseen: DenseDataset | None = None,
     *,
     title: str = "Comparison",
-    pictures: PictureSettings = PictureSettings(),
+    pictures: PictureSettings = USUAL,
     facts: Mapping[str, str] | None = None,
     command: str = "",
     progress: Progress | None = None,
+    surveying: Progress | None = None,
 ) -> Report:
     """Several runs side by side; the first is what the others are measured against, the last the one in the pictures.
 
@@ -195,6 +180,7 @@ def report_of_comparison(
         facts: more lines for how it was made.
         command: what to type to make all of it again; the commands of the runs if empty.
         progress: called with (pictures done, all).
+        surveying: called with (images held against their labels done, all).
 
     Raises:
         UserError: a folder is not a run, or damaged, or data cannot be read.
@@ -203,10 +189,12 @@ def report_of_comparison(
     if len(runs) != len(folders) or len(runs) < 2:
         raise ValueError("a comparison needs two or more runs with labels that differ")
     (first, baseline), *_, (last, main) = runs.items()
-    predictors = {label: _predictor(run, pictures) for label, run in runs.items()}
-    rivals = {label: found for label, found in predictors.items() if found and label != last}
-    predictor = predictors[last]
-    shown = _pictures(main, predictor, rivals, training, unseen, pictures, progress) if predictor else ()
+    predictors = {label: predictor_of(run.folder, pictures) for label, run in runs.items()}
+    rivals = {label: found for label, (found, _) in predictors.items() if found and label != last}
+    predictor, shown = predictors[last][0], Shown()
+    if predictor is not None:
+        seen = (main.partition, main.metrics, training, unseen)
+        shown = shown_of(main.folder, predictor, rivals, *seen, pictures, progress, surveying)
     columns = _comparison_columns(runs)
     beside = _runs_beside_print(runs)
     commands = "\n".join(repeat_command(run.settings, run.folder.root) for run in runs.values())
@@ -216,7 +204,9 @@ def report_of_comparison(
         highlights=(*_advantage(first, baseline, last, main), *_refinement(main), *_counts(main)),
         tables=(*_score_tables(main.tasks, columns, first, main.metrics), *(one.table for one in beside)),
         curves=curves_of({label: run.log for label, run in runs.items()}, [task.name for task in main.tasks]),
-        examples=shown,
+        examples=shown.examples,
+        ranked=shown.ranked,
+        findings=shown.findings,
         legends=tuple(map(legend, main.tasks)),
         coverage=coverage_table(main.tasks, main.partition, main.metrics) if main.partition else None,
         provenance=_provenance(runs, facts),
@@ -225,40 +215,12 @@ def report_of_comparison(
         notes=(
             "Each network was trained once, from one seed: small differences may be chance.",
             *dict.fromkeys(note for one in beside for note in one.notes),
+            *(f"{label}: {doubt}" for label, (_, doubts) in predictors.items() for doubt in doubts),
+            *shown.notes,
             *_data_notes(runs.values()),
             *(f"{label}: not scored yet." for label, run in runs.items() if run.metrics is None),
         ),
     )
-
-
-def _predictor(run: Run, pictures: PictureSettings) -> Predictor | None:
-    weights = run.folder.checkpoints / f"{pictures.checkpoint}.safetensors"
-    return load(run.folder.root, pictures.device, pictures.checkpoint) if weights.is_file() else None
-
-
-def _pictures(
-    run: Run,
-    predictor: Predictor,
-    rivals: Mapping[str, Predictor],
-    training: DenseDataset | None,
-    unseen: DenseDataset | None,
-    pictures: PictureSettings,
-    progress: Progress | None,
-) -> tuple[Example, ...]:
-    wanted: list[tuple[DenseDataset, int, Partition | None]] = []
-    if unseen is not None:
-        wanted += [(unseen, index, None) for index in spread_images(unseen, pictures.unseen)]
-    if training is not None and run.partition is not None:
-        covering = covering_images(run.partition, training.names, pictures.training)
-        wanted += [(training, index, run.partition) for index in covering]
-    shown: list[Example] = []
-    for dataset, index, partition in wanted:
-        shown += examples(
-            predictor, dataset, [index], partition, samples=pictures.samples, seed=pictures.seed, others=rivals
-        )
-        if progress is not None:
-            progress(len(shown), len(wanted))
-    return tuple(shown)
 
 
 def _comparison_columns(runs: Mapping[str, Run]) -> dict[str, Scores]:
@@ -330,6 +292,7 @@ def _provenance(runs: Mapping[str, Run], facts: Mapping[str, str] | None) -> dic
             label: f"training {run.settings.train.seed}, labels {run.settings.data.label_seed}"
             for label, run in runs.items()
         },
+        "training began": {label: begun for label, run in runs.items() if (begun := began_words(run.folder))},
         "scored on": {label: evaluation_words(run.metrics) for label, run in runs.items() if run.metrics},
     }
     lines: dict[str, str] = {}

@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import UInt8
 
+from diffusionmtl.inference.uncertainty import Uncertainty
+from diffusionmtl.tasks.charts import Counts
+
 TRAINING_IMAGE = "training image"
 UNSEEN_IMAGE = "unseen image"
+SPREAD, EXPECTED = "spread", "expected error"
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,11 @@ class TaskPanel:
         truth: the annotation; None if there is none.
         initial: the prediction before refinement; None for a network without refinement.
         spread: how far the noise draws disagree; None for a single draw.
+        spread_name: `EXPECTED` where a calibration says what error follows from that, else `SPREAD`.
         spread_note: the range of its colours with the unit, `0 to 0.31 m`.
         caption: a figure of this image.
         others: predictions of other networks, by their labels.
+        steps: what each denoising step of one draw would have answered, first to last; empty if there are no two.
     """
 
     task: str
@@ -84,9 +90,11 @@ class TaskPanel:
     truth: UInt8[np.ndarray, "h w 3"] | None = None
     initial: UInt8[np.ndarray, "h w 3"] | None = None
     spread: UInt8[np.ndarray, "h w 3"] | None = None
+    spread_name: str = SPREAD
     spread_note: str = ""
     caption: str = ""
     others: Mapping[str, UInt8[np.ndarray, "h w 3"]] = field(default_factory=dict)
+    steps: tuple[UInt8[np.ndarray, "h w 3"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,39 @@ class Example:
     where: str
     image: UInt8[np.ndarray, "h w 3"]
     panels: tuple[TaskPanel, ...]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Where one task did best, middling and worst.
+
+    Attributes:
+        note: among which images.
+        examples: by the word for the rank, with the panel of that task alone.
+    """
+
+    task: str
+    note: str
+    examples: Mapping[str, Example]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How one task's answers lie beside the labels, over many images.
+
+    Attributes:
+        note: over which images.
+        charts: in the forms that a kind counts.
+        uncertainty: how sure they are and how right; None if that is not known.
+        measured: over which images that was found.
+    """
+
+    task: str
+    kind: str
+    note: str
+    charts: tuple[Counts, ...] = ()
+    uncertainty: Uncertainty | None = None
+    measured: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +167,8 @@ class Report:
     Attributes:
         lead: one paragraph: what was done.
         highlights: the few numbers to take away, (number, words).
+        ranked: best, median and worst images per task.
+        findings: confusion, scatter, reliability and the like per task.
         coverage: how many labels training saw; None if that is not known.
         provenance: how it was made, name and value.
         settings: every setting, per run a column; None if not known.
@@ -139,6 +182,8 @@ class Report:
     tables: tuple[Table, ...] = ()
     curves: tuple[Curve, ...] = ()
     examples: tuple[Example, ...] = ()
+    ranked: tuple[Ranked, ...] = ()
+    findings: tuple[Finding, ...] = ()
     legends: tuple[Legend, ...] = ()
     coverage: Table | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)

@@ -13,11 +13,15 @@ from diffusionmtl.data.evaluation import evaluation_labels
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.inference.predictor import Predictor
-from diffusionmtl.report.content import TRAINING_IMAGE, UNSEEN_IMAGE, Example, Legend, TaskPanel
-from diffusionmtl.report.draw import heat
+from diffusionmtl.metrics.calibration import Scale
+from diffusionmtl.report.content import EXPECTED, SPREAD, TRAINING_IMAGE, UNSEEN_IMAGE, Example, Legend, TaskPanel
+from diffusionmtl.report.draw import heat, shrunk
 from diffusionmtl.report.tables import INITIAL, REFINED, number_texts
 from diffusionmtl.tasks import Task
+from diffusionmtl.tasks.base import all_valid
 from diffusionmtl.types import TaskLabels
+
+_STEP = 160
 
 
 def examples(
@@ -61,11 +65,19 @@ def _example(
     labels = _labels(predictor, dataset, index)
     seen = frozenset[str]() if partition is None else partition.visible.get(name, frozenset())
     prediction = predictor(image, samples, seed)
+    path = predictor.steps(image, seed)
     rivals = {label: other(image, 1, seed) for label, other in others.items()}
     # Where training saw every annotation there is, a column of annotations would only repeat the labels seen.
     hidden = not seen.issuperset(labels)
     panels = [
-        _panel(found, labels.get(task), task in seen, hidden, {k: v[task] for k, v in rivals.items() if task in v})
+        _panel(
+            found,
+            labels.get(task),
+            task in seen,
+            hidden,
+            {k: v[task] for k, v in rivals.items() if task in v},
+            [step[task] for step in path],
+        )
         for task, found in prediction.items()
     ]
     where = UNSEEN_IMAGE if partition is None else TRAINING_IMAGE
@@ -89,9 +101,12 @@ def _panel(
     seen: bool,
     hidden: bool,
     rivals: Mapping[str, TaskPrediction],
+    path: Sequence[Tensor],
 ) -> TaskPanel:
     task = found.task
-    limits = None if label is None else task.limits(label.value[0], label.valid[0])
+    value = found.value
+    # One range for all that is laid side by side.
+    limits = task.limits(value, all_valid(value)) if label is None else task.limits(label.value[0], label.valid[0])
     annotation = None if label is None else task.draw(label.value[0], label.valid[0], limits)
     initial = found.draw_initial(limits)
     spread, note = _spread(found)
@@ -103,10 +118,16 @@ def _panel(
         truth=annotation if hidden else None,
         initial=None if initial is None else np.asarray(initial),
         spread=spread,
+        spread_name=EXPECTED if isinstance(found.fitted, Scale) else SPREAD,
         spread_note=note,
         caption="" if label is None else _caption(found, label, rivals),
         others={name: np.asarray(rival.draw(limits)) for name, rival in rivals.items()},
+        steps=_steps(task, path, limits) if len(path) > 1 else (),
     )
+
+
+def _steps(task: Task, path: Sequence[Tensor], limits: tuple[float, float] | None) -> tuple[np.ndarray, ...]:
+    return tuple(shrunk(task.draw(value.cpu(), limits=limits), _STEP) for value in path)
 
 
 def _spread(found: TaskPrediction) -> tuple[np.ndarray | None, str]:

@@ -20,6 +20,6 @@ if (choose) {
   choose.hidden = false;
   choose.addEventListener("change", (event) => {
     const task = event.target.value;
-    for (const row of document.querySelectorAll(".task")) row.hidden = task !== "" && row.dataset.task !== task;
+    for (const row of document.querySelectorAll("[data-task]")) row.hidden = task !== "" && row.dataset.task !== task;
   });
 }

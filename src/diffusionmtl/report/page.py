@@ -6,7 +6,6 @@ and nothing load at all.
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files as resources
@@ -17,11 +16,13 @@ from string import Template
 import numpy as np
 
 from diffusionmtl.files import write_bytes_atomically
-from diffusionmtl.report.content import Curve, Example, Legend, Report, Series, Table, TaskPanel
+from diffusionmtl.report.content import Curve, Example, Legend, Ranked, Report, Series, TaskPanel
 from diffusionmtl.report.diagram import HUES, diagram
-from diffusionmtl.report.draw import panel_uri, photo_uri
+from diffusionmtl.report.draw import panel_uri, photo_uri, shrunk
+from diffusionmtl.report.findings import findings_markup
+from diffusionmtl.report.markup import table_markup
 
-_NUMBER = re.compile(r"[+−-]?[\d.,]+( ?%)?|–")
+_THUMBNAIL = 160
 
 
 def write(report: Report, path: Path) -> Path:
@@ -56,8 +57,9 @@ def _resource(name: str) -> str:
 def _sections(report: Report) -> list[tuple[str, str, str]]:
     """Key, title and content; sections without content are left out by the caller."""
     return [
-        ("results", "Results", _notes(report.notes) + "".join(map(_table, report.tables))),
-        ("pictures", "Pictures", _examples(report.examples)),
+        ("results", "Results", _notes(report.notes) + "".join(map(table_markup, report.tables))),
+        ("pictures", "Pictures", _pictures(report)),
+        ("errors", "Errors and doubt", findings_markup(report.findings)),
         ("training", "Training", _diagrams(report.curves)),
         ("labels", "Labels", _labels(report)),
         ("made", "How it was made", _provenance(report)),
@@ -75,58 +77,43 @@ def _notes(notes: Sequence[str]) -> str:
     return f'<ul class="notes quiet">{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>' if notes else ""
 
 
-def _table(table: Table) -> str:
-    head = "".join(
-        f'<th scope="col"{_align(table, column)}>{escape(name)}</th>' for column, name in enumerate(table.columns)
-    )
-    rows = "".join(_row(table, number) for number in range(len(table.rows)))
-    body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
-    caption = escape(table.caption)
-    if table.collapsed:
-        inner = f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table>{body}</table></div>'
-        return f"<details><summary>{caption}</summary>{inner}</details>"
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
-        f"<table><caption>{caption}</caption>{body}</table></div>"
-    )
-
-
-def _row(table: Table, number: int) -> str:
-    first, *rest = table.rows[number]
-    cells = "".join(
-        f"<td{_align(table, column, (number, column) in table.emphasis)}>{escape(cell)}</td>"
-        for column, cell in enumerate(rest, start=1)
-    )
-    name, *closer = first.split("\n")
-    small = f"<small>{escape(' '.join(closer))}</small>" if closer else ""
-    return f'<tr><th scope="row">{escape(name)}{small}</th>{cells}</tr>'
-
-
-def _align(table: Table, column: int, strong: bool = False) -> str:
-    cells = [row[column] for row in table.rows if row[column]]
-    numbers = column > 0 and bool(cells) and all(_NUMBER.fullmatch(cell) for cell in cells)
-    words = ["number"] * numbers + ["strong"] * strong
-    return f' class="{" ".join(words)}"' if words else ""
-
-
-def _examples(examples: Sequence[Example]) -> str:
-    if not examples:
+def _pictures(report: Report) -> str:
+    shown = [*report.examples, *(example for ranked in report.ranked for example in ranked.examples.values())]
+    if not shown:
         return ""
-    tasks = list(dict.fromkeys(panel.task for example in examples for panel in example.panels))
+    tasks = list(dict.fromkeys(panel.task for example in shown for panel in example.panels))
     keys = {task: f"t{number}" for number, task in enumerate(tasks)}
     ids = (f"p{number}" for number in count())
+    intro = (
+        '<p class="quiet">Grey is unknown: not labelled, or not valid. Drag the slider under a refined '
+        "prediction, or use the arrow keys, to lay the initial prediction over it. Denoising steps are of one noise "
+        "draw, everything else is the mean of several.</p>"
+    )
+    groups = _examples(report.examples, keys, ids) + "".join(_ranked(ranked, keys, ids) for ranked in report.ranked)
+    # The first image shows what the fold holds.
+    first, folded, rest = groups.partition("</article>")
+    first = first.replace('<details class="steps">', '<details class="steps" open>')
+    return intro + (_chooser(keys) if len(keys) > 1 else "") + first + folded + rest
+
+
+def _examples(examples: Sequence[Example], keys: dict[str, str], ids: Iterator[str]) -> str:
     groups = {
         where: [example for example in examples if example.where == where] for where in (e.where for e in examples)
     }
-    cards = "".join(
-        f'<h3 class="group">{escape(where)}s</h3>{"".join(_example(example, keys, ids) for example in group)}'
+    return "".join(
+        f'<h3 class="group">{escape(where)}s</h3>'
+        f"{''.join(_example(example, example.where, keys, ids) for example in group)}"
         for where, group in groups.items()
     )
-    intro = (
-        '<p class="quiet">Grey is unknown: not labelled, or not valid. Drag the slider under a refined '
-        "prediction, or use the arrow keys, to lay the initial prediction over it.</p>"
+
+
+def _ranked(ranked: Ranked, keys: dict[str, str], ids: Iterator[str]) -> str:
+    cards = "".join(_example(example, rank, keys, ids) for rank, example in ranked.examples.items())
+    words = escape(", ".join(ranked.examples))
+    return (
+        f'<div class="ranked" data-task="{keys[ranked.task]}"><h3 class="subject">{escape(ranked.task)}: {words}</h3>'
+        f'<p class="quiet">{escape(ranked.note)}</p>{cards}</div>'
     )
-    return intro + (_chooser(keys) if len(keys) > 1 else "") + cards
 
 
 def _chooser(keys: dict[str, str]) -> str:
@@ -139,11 +126,11 @@ def _chooser(keys: dict[str, str]) -> str:
     return f'<fieldset class="choose" hidden><legend>Show</legend>{items}</fieldset>'
 
 
-def _example(example: Example, keys: dict[str, str], ids: Iterator[str]) -> str:
-    name, where = escape(example.name), escape(example.where)
+def _example(example: Example, about: str, keys: dict[str, str], ids: Iterator[str]) -> str:
+    name, where = escape(example.name), escape(about)
     rows = "".join(_task_row(panel, example, keys[panel.task], ids) for panel in example.panels)
     return (
-        f'<article class="example"><div class="about"><img src="{photo_uri(example.image)}" alt="The {where} {name}">'
+        f'<article class="example"><div class="about"><img src="{photo_uri(example.image)}" alt="{where}: {name}">'
         f'<div><h4>{name}</h4><p class="quiet">{where}</p></div></div><div>{rows}</div></article>'
     )
 
@@ -154,7 +141,22 @@ def _task_row(panel: TaskPanel, example: Example, key: str, ids: Iterator[str]) 
     caption = f'<span class="quiet">{escape(panel.caption)}</span>' if panel.caption else ""
     return (
         f'<div class="task" data-task="{key}"><header><h5>{escape(panel.task)}{kind}</h5>{caption}</header>'
-        f'<div class="panels" style="--columns:{len(figures)}">{"".join(figures)}</div></div>'
+        f'<div class="panels" style="--columns:{len(figures)}">{"".join(figures)}</div>{_strip(panel, example)}</div>'
+    )
+
+
+def _strip(panel: TaskPanel, example: Example) -> str:
+    """What the denoising steps would have answered, as thumbnails, unfolded by the reader."""
+    if not panel.steps:
+        return ""
+    before = [] if panel.initial is None else [("initial", shrunk(panel.initial, _THUMBNAIL))]
+    steps = [(f"step {number}", pixels) for number, pixels in enumerate(panel.steps, start=1)]
+    figures = "".join(
+        _figure(pixels, f"{word.capitalize()} of denoising: {panel.task} of {example.name}", word, "", pixels)
+        for word, pixels in [*before, *steps]
+    )
+    return (
+        f'<details class="steps"><summary>Denoising, step by step</summary><div class="strip">{figures}</div></details>'
     )
 
 
@@ -175,8 +177,9 @@ def _figures(panel: TaskPanel, example: Example, ids: Iterator[str]) -> Iterator
         yield _figure(panel.initial, f"Initial prediction: {of}", "initial", "", shape, key=before)
         yield _slider(panel.refined, of, before)
     if panel.spread is not None:
-        note = f"spread, {panel.spread_note}" if panel.spread_note else "spread"
-        yield _figure(panel.spread, f"Spread over the noise draws: {of}; bright is uncertain", note, "", shape)
+        note = f"{panel.spread_name}, {panel.spread_note}" if panel.spread_note else panel.spread_name
+        words = f"{panel.spread_name.capitalize()}, from the noise draws: {of}; bright is uncertain"
+        yield _figure(panel.spread, words, note, "", shape)
 
 
 def _figure(
@@ -230,7 +233,7 @@ def _key(label: str, series: Series) -> str:
 
 def _labels(report: Report) -> str:
     legends = f'<div class="legends">{"".join(map(_legend, report.legends))}</div>' if report.legends else ""
-    return (_table(report.coverage) if report.coverage else "") + legends
+    return (table_markup(report.coverage) if report.coverage else "") + legends
 
 
 def _legend(legend: Legend) -> str:
@@ -247,5 +250,5 @@ def _legend(legend: Legend) -> str:
 def _provenance(report: Report) -> str:
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.provenance.items())
     again = f"<p>To make it again:</p><pre><code>{escape(report.command)}</code></pre>" if report.command else ""
-    settings = _table(report.settings) if report.settings else ""
+    settings = table_markup(report.settings) if report.settings else ""
     return again + (f'<dl class="made">{rows}</dl>' if rows else "") + settings

@@ -84,3 +84,19 @@ def read_started(run: RunFolder) -> Started | None:
         raise UserError(
             f"{path}: not what a run notes when it starts ({type(error).__name__}); copy it anew or delete it"
         ) from None
+
+
+def began_words(run: RunFolder) -> str:
+    """When, where and with what a run's training began, in a sentence; empty if it noted nothing.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    started = read_started(run)
+    if started is None:
+        return ""
+    versions = ", ".join(f"{name} {version}" for name, version in started.versions.items())
+    said = f"{started.date.replace('T', ' ')} on {started.machine}; {versions}"
+    before = f"; from the weights of {started.run}" if started.run else ""
+    weights = f"; backbone from {started.backbone.name}" if started.backbone else ""
+    return f"{said}{weights}{before}"

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from diffusionmtl import colour, notebook
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.tasks.charts import Counts
 from diffusionmtl.tasks.values import fitting
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -219,6 +220,15 @@ class Task(ABC):
         spread stands for the expected error instead.
         """
         return None
+
+    def charts(
+        self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
+    ) -> tuple[Counts, ...]:
+        """How n answers lie beside their labels, in forms of `tasks.charts`, for the report to draw.
+
+        The same forms for all images, so that what was counted of several adds up. By default none.
+        """
+        return ()
 
     @abstractmethod
     def meter(self) -> Meter:

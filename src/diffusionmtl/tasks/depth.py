@@ -16,6 +16,7 @@ from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
 from diffusionmtl.tasks import joint
 from diffusionmtl.tasks.base import Meter, Task, all_valid, drawn_grey_where_invalid
+from diffusionmtl.tasks.charts import Counts, ValueCounts, value_counts
 
 _NEAR, _FAR = 0.05, 100.0
 _RATIO = 1.25
@@ -162,6 +163,12 @@ class Depth(Task):
         """Where the ratio of both is below 1.25, whichever is larger."""
         one, other = value[:, 0], label[:, 0]
         return torch.maximum(one / other, other / one) < _RATIO
+
+    def charts(
+        self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
+    ) -> tuple[Counts, ...]:
+        """Predicted beside labelled values."""
+        return (ValueCounts(value_counts(estimate[:, 0], label[:, 0], valid), self.unit, _RATIO),)
 
     def meter(self) -> Meter:
         """Pooled errors."""

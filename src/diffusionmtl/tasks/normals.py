@@ -16,8 +16,11 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
 from diffusionmtl.tasks.base import Meter, Task, drawn_grey_where_invalid
+from diffusionmtl.tasks.charts import Counts, ErrorCounts, error_counts
 
 _NEARBY = 22.5
+_MARKS = (11.25, 22.5, 30.0)
+_BIN = 0.25
 
 
 class NormalMap(LabelMap):
@@ -182,6 +185,13 @@ class SurfaceNormals(Task):
     def error(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Float[Tensor, "n h w"]:
         """The angle between both."""
         return mf.angular_error_degrees(value.as_subclass(Tensor), label.as_subclass(Tensor).float())
+
+    def charts(
+        self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
+    ) -> tuple[Counts, ...]:
+        """How large the angles between prediction and label are."""
+        counts = error_counts(mf.angular_error_degrees(estimate, label.float()), valid, _BIN, round(180 / _BIN))
+        return (ErrorCounts(counts, self.error_unit, _BIN, _MARKS),)
 
     def meter(self) -> Meter:
         """Pooled angles."""

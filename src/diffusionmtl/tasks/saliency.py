@@ -13,6 +13,7 @@ from diffusionmtl.labels import LabelMap
 from diffusionmtl.metrics import functional as mf
 from diffusionmtl.tasks.base import Meter
 from diffusionmtl.tasks.binary import BinaryTask, read_probability
+from diffusionmtl.tasks.charts import AnswerCounts, Counts, answer_counts
 from diffusionmtl.tasks.joint import JointClasses
 
 Protocol = Literal["pooled19", "published"]
@@ -120,6 +121,12 @@ class Saliency(JointClasses, BinaryTask):
     def spread(self, draws: Float[Tensor, "s n a h w"]) -> Float[Tensor, "n h w"]:
         """Standard deviation of the probability."""
         return draws[:, :, 1].std(dim=0, correction=0)
+
+    def charts(
+        self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
+    ) -> tuple[Counts, ...]:
+        """How probable yes was where the label says no, and where it says yes."""
+        return (AnswerCounts(answer_counts(estimate[:, 1], label[:, 0].bool(), valid)),)
 
     def meter(self) -> Meter:
         """Pooled maxF."""

@@ -16,6 +16,7 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
 from diffusionmtl.tasks.base import Meter, drawn_grey_where_invalid
+from diffusionmtl.tasks.charts import ClassCounts, Counts
 from diffusionmtl.tasks.joint import JointClasses
 
 
@@ -201,6 +202,13 @@ class SemanticSegmentation(JointClasses):
     def log_odds(self, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n k h w"]:
         """Those of each class."""
         return estimate.clamp(min=torch.finfo(torch.float32).tiny).log()
+
+    def charts(
+        self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
+    ) -> tuple[Counts, ...]:
+        """The confusion matrix."""
+        seen = mf.confusion_matrix(estimate.argmax(dim=1), label[:, 0].long(), valid, self.channels)
+        return (ClassCounts(seen.cpu().numpy(), self.classes),)
 
     def meter(self) -> Meter:
         """Pooled IoU."""
