@@ -126,13 +126,13 @@ def own_engine(target, folder: Path, executions: int, seconds: float, seed: int)
 
 
 def atheris_engine(target, folder: Path, executions: int, seconds: float, seed: int) -> None:
-    """Never returns: libFuzzer ends the process; the count is in `folder` all along."""
+    """Never returns: the last input ends the process; the count is in `folder` all along."""
     import atheris
 
     from tests.fuzz.mutate import mutated
 
     watch, seeds = Watch(target, folder), target.seeds()
-    corpus = folder / "corpus"
+    corpus, end = folder / "corpus", time.monotonic() + seconds
     corpus.mkdir()
     for number, content in enumerate(seeds):
         (corpus / str(number)).write_bytes(content)
@@ -145,8 +145,11 @@ def atheris_engine(target, folder: Path, executions: int, seconds: float, seed: 
 
     def one(data: bytes) -> None:
         watch.run(data)
-        if watch.count.executions % 50 == 0 or watch.count.executions >= executions:
+        over = watch.count.executions >= executions or time.monotonic() > end
+        if over or watch.count.executions % 50 == 0:
             (folder / "count.json").write_text(json.dumps(asdict(watch.count)))
+        if over:
+            os._exit(0)  # libFuzzer's own end leaves a timer behind that ends the process as if it had crashed
 
     words = [
         f"-atheris_runs={executions}",
@@ -154,7 +157,7 @@ def atheris_engine(target, folder: Path, executions: int, seconds: float, seed: 
         f"-seed={seed + 1}",
         "-max_len=65536",
     ]
-    quiet = ["-print_final_stats=0", "-verbosity=0", "-timeout=0", "-rss_limit_mb=0", f"-artifact_prefix={folder}/"]
+    quiet = ["-print_final_stats=0", "-verbosity=0", "-timeout=3600", "-rss_limit_mb=0", f"-artifact_prefix={folder}/"]
     atheris.Setup([sys.argv[0], *words, *quiet, str(corpus)], one, custom_mutator=change)
     atheris.Fuzz()
 
