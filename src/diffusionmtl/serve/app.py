@@ -143,7 +143,7 @@ def _add_predict(service: Service, examples: Sequence[Path], visitors: Visitors,
 
 
 def _predicting(service: Service, visitors: Visitors, scratch: Path) -> Callable[..., Iterator[Any]]:
-    def predict(path: str | None, samples: float, seed: float | None, request: gr.Request) -> Iterator[Any]:
+    def predict(path: str | None, samples: int | float, seed: int | float | None, request: gr.Request) -> Iterator[Any]:
         if path is None:
             yield _nothing("")
             return
@@ -167,7 +167,7 @@ def _predicting(service: Service, visitors: Visitors, scratch: Path) -> Callable
     return inspect.unwrap(predict)
 
 
-def _asked(service: Service, samples: float, seed: float | None) -> Asked:
+def _asked(service: Service, samples: int | float, seed: int | float | None) -> Asked:
     if not 1 <= samples <= service.limits.samples:
         raise Refused(422, f"samples: from 1 to {service.limits.samples}")
     if seed is None or not 0 <= seed <= LARGEST_SEED:
