@@ -21,7 +21,8 @@ from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.tasks.base import all_valid
 
 INITIAL, STEPS = "initial", "steps"
-Picture = UInt8[np.ndarray, "h w 3"]
+# Steps are as large as what the network saw, answers as large as the image: several pictures need not be of one size.
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 
 @dataclass(frozen=True)
