@@ -23,6 +23,8 @@ exclude_patterns = ["README.md", "_build", "extension"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
 html_math_renderer = "mathml"
+# `--out` in running text stays what one types.
+smartquotes = False
 # Links that leave docs/ are right in the repository; tests/test_docs.py follows every one.
 suppress_warnings = ["myst.xref_missing"]
 
