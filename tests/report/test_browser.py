@@ -40,7 +40,7 @@ def browser():
 
 
 @pytest.fixture(params=[("light", 1280), ("dark", 1280), ("light", 390)], ids=["day", "night", "phone"])
-def page(browser, report, request, record_property):
+def page(browser, report, request, record_testsuite_property):
     """Opened at one width by day or night; closed only if it was silent and asked nobody for anything."""
     scheme, width = request.param
     found = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -50,7 +50,7 @@ def page(browser, report, request, record_property):
     found.on("console", lambda message: said.append(message.text))
     found.on("pageerror", lambda error: said.append(str(error)))
     found.goto(report.as_uri())
-    record_property("milliseconds to load", found.evaluate(LOADED))
+    record_testsuite_property(f"milliseconds to load: {request.node.name}", found.evaluate(LOADED))
     yield found
     assert not said
     assert not [url for url in asked if not url.startswith((report.as_uri(), "data:"))]
