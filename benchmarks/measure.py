@@ -100,6 +100,11 @@ def side_by_side(codes: Mapping[str, Code], repeats: int, warm: int = 1) -> dict
     return found
 
 
+def repeats(quick: bool) -> int:
+    """Rounds of a case; those of large sizes are long."""
+    return 2 if quick else 5
+
+
 def speedup(of: Mapping[str, list[float]], fast: str, slow: str) -> Spread:
     """How many times faster, per round."""
     return Spread.of([b / a for a, b in zip(of[fast], of[slow], strict=True)])

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from diffusionmtl.build import build_network
-from diffusionmtl.config import NetworkSettings
+from diffusionmtl.config import NetworkSettings, read_yaml, settings_from_flat
 from diffusionmtl.models.network import Network
+from diffusionmtl.presets import config_file
 from diffusionmtl.tasks import Task
 from diffusionmtl.tasks.published import pascal_context_tasks
 from diffusionmtl.types import Batch, TaskLabels
 
 PAPER_SIZE = (512, 512)
 SMALL_SIZE = (96, 128)
+LEAST_SIZE = (64, 96)
 PAPER = NetworkSettings(width=512, form="published")
 SMALL = NetworkSettings(width=64)
 THIN = NetworkSettings(backbone="test_efficientnet", width=16, blocks=1, token_stride=2)
@@ -25,6 +27,16 @@ def many_tasks(count: int) -> tuple[Task, ...]:
     """PASCAL-Context's five, over and over under other names."""
     five = pascal_context_tasks()
     return tuple(replace(five[n % 5], name=f"{five[n % 5].name}{n // 5 or ''}") for n in range(count))
+
+
+def preset(name: str) -> NetworkSettings:
+    """The network of a configuration that comes with the package."""
+    return settings_from_flat(read_yaml(config_file(name)), name).network
+
+
+def bare(settings: NetworkSettings) -> Network:
+    """With fresh weights for PASCAL-Context's tasks."""
+    return build_network(pascal_context_tasks(), settings)
 
 
 def network(settings: NetworkSettings, tasks: Sequence[Task] | None = None) -> Network:

@@ -4,6 +4,7 @@ import argparse
 import gc
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ CASES: Mapping[str, Callable[[bool], Result]] = {
     "steps-paper": steps.paper,
     "steps-bf16": steps.half,
     "memory": steps.memory,
+    "lite-counted": answers.lighter,
+    "lite": answers.light,
     "inference": answers.against_reference,
     "inference-bf16": answers.half,
     "peak-share": answers.peak_share,
@@ -31,23 +34,30 @@ CASES: Mapping[str, Callable[[bool], Result]] = {
     "growth-counted": growth.counts,
     "growth-timed": growth.times,
 }
+# They need an extra, so they run where they are named.
+OPTIONAL: Mapping[str, Callable[[bool], Result]] = {"onnx": answers.onnx}
 
 
 def main(words: list[str] | None = None) -> int:
     """Measure, print, write."""
     given = _parser().parse_args(words)
     torch.set_num_threads(given.threads)
-    results = {}
+    results, took = {}, {}
     for name in given.only or CASES:
         print(f"{name} ...", flush=True)
-        found = CASES[name](given.quick)
+        start = time.perf_counter()
+        found = {**CASES, **OPTIONAL}[name](given.quick)
         results[name] = without_targets(found) if given.quick else found
         for line in _lines(results[name]):
             print(f"  {line}", flush=True)
+        took[name] = time.perf_counter() - start
+        print(f"  ({took[name]:.1f} s)", flush=True)
         gc.collect()
     about = machine(given.threads)
     if given.json:
-        given.json.write_text(json.dumps(_report(results, about, given.quick), indent=1) + "\n", encoding="utf-8")
+        given.json.write_text(
+            json.dumps(_report(results, about, given.quick) | {"took_s": took}, indent=1) + "\n", encoding="utf-8"
+        )
     if given.figure:
         size = "small sizes that say nothing about the targets" if given.quick else "full sizes"
         note = (
@@ -67,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small sizes: do all cases work? under a minute")
     parser.add_argument("--json", type=Path, help="write figures and ratios there")
     parser.add_argument("--figure", type=Path, help="draw them there, as SVG")
-    parser.add_argument("--only", nargs="+", choices=list(CASES), help="just these cases")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*CASES, *OPTIONAL], help=f"just these cases; else all but {', '.join(OPTIONAL)}"
+    )
     parser.add_argument("--threads", type=int, default=2, help="of torch, pinned for the whole run (2)")
     return parser
 
