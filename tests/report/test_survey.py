@@ -13,13 +13,16 @@ from diffusionmtl.inference.evaluate import evaluate
 from diffusionmtl.inference.per_image import PerImage
 from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.report.measured import FILE_NAME, read_measured
+from diffusionmtl.report.shown import PictureSettings, shown_of
 from diffusionmtl.report.survey import RANKS, ranked, ranked_images, survey, surveyed_images
+from diffusionmtl.runfolder import RunFolder
+from diffusionmtl.tasks import SemanticSegmentation
 from tests.report.test_collect import settings
 from tests.report.test_reliability import AFTER, BEFORE, measured
 from tests.toy import TASK_NAMES, TASKS, ToyDataset
 
 DEPTH = next(task for task in TASKS if task.name == "depth")
-ABOUT = {"data": ["toy"], "split": "val", "samples": 4, "ensemble": []}
+ABOUT = {"data": ["toy"], "split": "val", "samples": 4, "ensemble": [], "checkpoint": "last"}
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +87,23 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str):
     (tmp_path / FILE_NAME).write_text(text)
     with pytest.raises(UserError, match="not measured uncertainties"):
         read_measured(tmp_path)
+
+
+def test_data_of_other_tasks_is_noted_not_fatal(predictor, tmp_path: Path):
+    other = ToyDataset(1)
+    other.tasks = (SemanticSegmentation("semseg", classes=("a", "b")),)
+    seen = shown_of(RunFolder(tmp_path), predictor, {}, None, None, None, other, PictureSettings(unseen=0, samples=1))
+    assert not seen.findings
+    assert "No errors and doubt" in seen.notes[0] and "2 channels" in seen.notes[0]
+
+
+def test_what_was_measured_of_other_weights_is_not_taken(predictor, tmp_path: Path):
+    save_uncertainty(tmp_path / FILE_NAME, "title", {"depth": measured("m", False, BEFORE, None)}, ABOUT)
+    for checkpoint, taken in (("last", True), ("best", False)):
+        pictures = PictureSettings(unseen=0, surveyed=1, samples=1, checkpoint=checkpoint)
+        seen = shown_of(RunFolder(tmp_path), predictor, {}, None, None, None, ToyDataset(1), pictures)
+        assert any(finding.measured for finding in seen.findings) == taken
+
+
+def test_without_labels_there_is_nothing_to_find(predictor):
+    assert survey(predictor, ToyDataset(2, annotated={0: [], 1: []}), 2, samples=1, seed=0) == ()

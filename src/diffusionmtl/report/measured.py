@@ -24,6 +24,7 @@ class Measured:
         split: of the data.
         samples: noise draws.
         ensemble: further networks that answered.
+        checkpoint: which weights.
     """
 
     tasks: Mapping[str, Uncertainty]
@@ -31,6 +32,7 @@ class Measured:
     split: str
     samples: int
     ensemble: int
+    checkpoint: str
 
     def words(self, found: Uncertainty) -> str:
         """Over what the uncertainty of a task was measured."""
@@ -60,6 +62,7 @@ def read_measured(run: Path) -> Measured | None:
             str(said["split"]),
             int(said["samples"]),
             len(said["ensemble"]),
+            str(said["checkpoint"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(

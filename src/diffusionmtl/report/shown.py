@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.errors import UserError
+from diffusionmtl.inference.evaluate import shared_tasks
 from diffusionmtl.inference.load import load
 from diffusionmtl.inference.per_image import FINAL, load_per_image
 from diffusionmtl.inference.predictor import Predictor
@@ -106,7 +107,13 @@ def shown_of(
     extremes, notes = _ranked(run, predictor, rivals, metrics, unseen, pictures, samples)
     if not pictures.surveyed:
         return Shown(found, extremes, (), notes)
+    try:
+        shared_tasks(predictor.tasks, unseen)
+    except UserError as error:
+        return Shown(found, extremes, (), (*notes, f"No errors and doubt: {error}"))
     measured = read_measured(run.root)
+    if measured is not None and measured.checkpoint != pictures.checkpoint:
+        measured = None
     findings = survey(predictor, unseen, pictures.surveyed, samples, pictures.seed, measured, surveying)
     return Shown(found, extremes, findings, notes)
 
