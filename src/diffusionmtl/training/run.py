@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from diffusionmtl.build import REFINING, TrainingData, describe_run
@@ -154,7 +154,7 @@ def _trainer(
         precision=train.precision,
         gradient_clip_val=train.clip or None,
         logger=[CSVLogger(folder.log, name="", version=""), TensorBoardLogger(folder.log, name="", version="")],
-        callbacks=callbacks,
+        callbacks=[*callbacks, *([TQDMProgressBar()] if progress and _in_notebook() else [])],
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -162,6 +162,11 @@ def _trainer(
         limit_val_batches=None if dev else 0,
         use_distributed_sampler=False,
     )
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook shows what is printed: the bars that Lightning prefers, of rich, hang there."""
+    return "ipykernel" in sys.modules
 
 
 def _callbacks(
