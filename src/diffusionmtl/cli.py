@@ -26,7 +26,7 @@ from diffusionmtl.config import GROUPS, settings_from_parsed
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.processes import is_first
 
-EXTRAS = {"lightning": "train", "tensorboard": "train", "ray": "scale"}
+EXTRAS = {"lightning": "train", "tensorboard": "train", "ray": "scale", "fsspec": "scale"}
 EXTRAS |= dict.fromkeys(("gradio", "fastapi", "starlette", "uvicorn"), "demo")
 EXTRAS |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export")
 # What a disk or its owner answers; other errors of the operating system are mistakes of this program.

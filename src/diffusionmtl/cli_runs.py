@@ -3,7 +3,7 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
@@ -13,6 +13,9 @@ from diffusionmtl.cli_data import EVALUATED_DATA, Command, data_settings
 from diffusionmtl.cli_trust import instead_of_scores, trust_arguments, uncertainty_arguments
 from diffusionmtl.config import DataSettings
 from diffusionmtl.errors import UserError
+
+if TYPE_CHECKING:
+    from diffusionmtl.inference.tiles import Tiling
 
 
 def _run_arguments(parser: ArgumentParser, required: bool = True) -> None:
@@ -127,42 +130,57 @@ def _predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--flip", action="store_true", help="see the mirror image too and take the mean")
     parser.add_argument("--every", type=PositiveInt, default=1, help="predict each n-th frame of a video")
     parser.add_argument("--resume", action="store_true", help="leave out what was predicted with the same settings")
+    parser.add_argument(
+        "--ray", type=str, help="by Ray's workers: local, auto, or HOST:PORT of a cluster; images may be URLs then"
+    )
+    parser.add_argument("--workers", type=PositiveInt, help="of --ray; one per processor, or per GPU, if left out")
     trust_arguments(parser)
     add_settings(parser, DataSettings, ("max_pixels",))
 
 
 def _predict(args: Namespace) -> int:
-    from diffusionmtl.commands.predict import Request, predict
-    from diffusionmtl.inference.tiles import Tiling
-
     tiling = None
     if args.tile is not None:
+        from diffusionmtl.inference.tiles import Tiling
+
         overlap = min(args.tile) // 4 if args.overlap is None else args.overlap
         if overlap > min(args.tile) / 2:
             raise UserError(f"--overlap {overlap}: more than half of a tile; at most {min(args.tile) // 2} fits --tile")
         tiling = Tiling((args.tile[0], args.tile[1]), overlap)
     elif args.overlap is not None:
         raise UserError(f"--overlap {args.overlap}: means nothing without --tile H W")
+    if args.workers is not None and args.ray is None:
+        raise UserError(f"--workers {args.workers}: means nothing without --ray; add --ray local")
     try:
-        pictures = predict(
-            Path(args.run),
-            args.images,
-            Path(args.out),
-            Request(args.samples, args.seed, tiling, args.flip),
-            checkpoint=args.checkpoint,
-            device=args.device,
-            max_pixels=args.max_pixels,
-            every=args.every,
-            resume=args.resume,
-            noise_scale=args.noise_scale,
-            precision=args.precision,
-            calibrated=not args.uncalibrated,
-        )
+        pictures = _predicted(args, tiling)
     except KeyboardInterrupt:
         print("\nstopped; the same command with --resume goes on", file=sys.stderr)
         return 130
     print(f"{len(pictures)} image(s) predicted; look at {pictures[0]}")
     return 0
+
+
+def _predicted(args: Namespace, tiling: "Tiling | None") -> list[Path]:
+    from diffusionmtl.commands.predict import Plan, Request, predict
+
+    run, out, request = Path(args.run), Path(args.out), Request(args.samples, args.seed, tiling, args.flip)
+    words = dict(
+        checkpoint=args.checkpoint,
+        device=args.device,
+        max_pixels=args.max_pixels,
+        every=args.every,
+        resume=args.resume,
+        noise_scale=args.noise_scale,
+        precision=args.precision,
+        calibrated=not args.uncalibrated,
+    )
+    if args.ray is None:
+        return predict(run, args.images, out, request, **words)
+    from diffusionmtl.commands.predict_on_ray import predict_on_ray
+    from diffusionmtl.scale.pool import Cluster
+
+    cluster = Cluster(args.ray, args.workers, gpu=args.device.startswith("cuda"))
+    return predict_on_ray(Plan(run, out, request, **words), args.images, cluster)
 
 
 def _complete_arguments(parser: ArgumentParser) -> None:

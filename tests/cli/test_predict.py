@@ -58,16 +58,16 @@ def test_resuming_leaves_out_what_is_done_and_nothing_else(tiny_run, tmp_path, m
         photo(tmp_path / f"in/{name}.png", seed=i)
     out, given = tmp_path / "out", [str(tmp_path / "in")]
     seen: list[str] = []
-    usual = command._Job._image
+    usual = command.Job._image
 
-    def watched(job, path, *rest):
-        if path.stem == "c" and not seen.count("c"):
+    def watched(job, source, *rest):
+        if source.path.stem == "c" and not seen.count("c"):
             seen.append("c")
             raise KeyboardInterrupt
-        seen.append(path.stem)
-        return usual(job, path, *rest)
+        seen.append(source.path.stem)
+        return usual(job, source, *rest)
 
-    monkeypatch.setattr(command._Job, "_image", watched)
+    monkeypatch.setattr(command.Job, "_image", watched)
     words = ["predict", str(tiny_run), *given, "--out", str(out), "--samples", "1"]
     assert main(words) == 130
 

@@ -242,7 +242,7 @@ def _image(
         found = answers(plan.predictor, plan.dataset.image(index), missing, plan.asked) if missing else {}
         for task, answer in found.items():
             files += place.answer(index, task, answer, limits[task])
-        finished.add(name, files[0], content, files)
+        finished.add(name, str(files[0].absolute()), content, files)
     return {task: place.kept(index, task, limits[task]) for task in sorted(missing)}
 
 

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from diffusionmtl.commands.sources import Source, as_on_any_disk, numbered
@@ -14,6 +15,7 @@ from diffusionmtl.files import check_plain, read_json, write_bytes_atomically
 
 FOLDER = ".predicted"
 MAX_BYTES = 1_000_000
+_FRAME = re.compile(r"\d{6,}")
 
 
 def digest(*parts: object) -> str:
@@ -45,16 +47,21 @@ class Finished:
     """
 
     def __init__(self, out: Path, settings: str) -> None:
-        self._out, self._settings = out, settings
+        self.settings = settings
+        self._out = out
         self._used: set[str] = set()
 
-    def name_for(self, source: Source, content: str) -> str:
-        """Its own, with a number if that is another file's: the same in every call."""
-        path = str(source.path.absolute())
+    def name_for(self, source: Source, content: Callable[[], str]) -> str:
+        """Its own, with a number if that is another file's: the same in every call.
+
+        Args:
+            content: `digest` of the file; asked for only where another file had the name.
+        """
         for name in numbered(source.name):
+            if as_on_any_disk(name) in self._used:
+                continue
             record = self._read(name)
-            free = not record or path == record.get("path") or content == record.get("content")
-            if free and as_on_any_disk(name) not in self._used:
+            if not record or source.origin == record.get("path") or content() == record.get("content"):
                 self._used.add(as_on_any_disk(name))
                 return name
         raise AssertionError("numbers do not end")
@@ -67,7 +74,7 @@ class Finished:
     def recorded(self, name: str, content: str) -> list[Path]:
         """The files that such an answer had once they were all there; somebody may have removed some since."""
         record = self._read(name)
-        if record.get("content") != content or record.get("settings") != self._settings:
+        if record.get("content") != content or record.get("settings") != self.settings:
             return []
         names = record.get("files")
         if not isinstance(names, list) or not all(isinstance(n, str) and name_fault(n) is None for n in names):
@@ -78,27 +85,42 @@ class Finished:
         """Before the files of an answer are written anew."""
         self._path(name).unlink(missing_ok=True)
 
-    def add(self, name: str, path: Path, content: str, files: Iterable[Path]) -> None:
+    def reopen(self, name: str) -> None:
+        """Whatever was answered, answer it anew, a video with its frames; names stay whose they are."""
+        frames = self._path(name).with_suffix("")
+        for path in [self._path(name), *(p for p in frames.glob("*.json") if _FRAME.fullmatch(p.stem))]:
+            record = self._record(path)
+            if record:
+                write_bytes_atomically(path, _as_json({**record, "content": "", "files": []}))
+
+    def add(self, name: str, origin: str, content: str, files: Iterable[Path]) -> None:
         """Once all files are there."""
         record = {
-            "path": str(path.absolute()),
+            "path": origin,
             "content": content,
-            "settings": self._settings,
+            "settings": self.settings,
             "files": [file.relative_to(self._out).as_posix() for file in files],
         }
-        write_bytes_atomically(self._path(name), json.dumps(record, ensure_ascii=False, indent=1).encode())
+        write_bytes_atomically(self._path(name), _as_json(record))
 
     def _path(self, name: str) -> Path:
         # Names that some disk takes for each other share a record, and so get different numbers on every disk.
         return self._out / FOLDER / f"{as_on_any_disk(name)}.json"
 
     def _read(self, name: str) -> dict:
-        path = self._path(name)
+        return self._record(self._path(name))
+
+    @staticmethod
+    def _record(path: Path) -> dict:
         try:
             record = read_json(path, MAX_BYTES) if path.is_file() else {}
         except ValueError:
             return {}
         return record if isinstance(record, dict) else {}
+
+
+def _as_json(record: dict) -> bytes:
+    return json.dumps(record, ensure_ascii=False, indent=1).encode()
 
 
 def link(file: Path, to: Path) -> None:

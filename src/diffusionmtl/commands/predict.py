@@ -47,6 +47,55 @@ class Request:
     flip: bool = False
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of which network: plain values, so that another process can be told.
+
+    Attributes:
+        run: the run.
+        out: the folder for the answers.
+        request: how.
+        checkpoint: `last` or `best`.
+        device: where to compute.
+        max_pixels: larger images are refused.
+        every: predict each n-th frame of a video.
+        resume: leave out images that the same request was answered for.
+        noise_scale: what every draw of noise is multiplied by.
+        calibrated: use the run's `calibration.json`, if there is one.
+        precision: of the arithmetic.
+    """
+
+    run: Path
+    out: Path
+    request: Request
+    checkpoint: str = "last"
+    device: str = "cpu"
+    max_pixels: int = MAX_PIXELS
+    every: int = 1
+    resume: bool = False
+    noise_scale: float = 1.0
+    calibrated: bool = True
+    precision: Precision = "fp32"
+
+    def job(self, progress: bool = False) -> "Job":
+        """Load the network.
+
+        Raises:
+            UserError: no run, or a damaged one.
+        """
+        predictor = load(
+            self.run,
+            self.device,
+            self.checkpoint,
+            precision=self.precision,
+            noise_scale=self.noise_scale,
+            calibrated=self.calibrated,
+        )
+        weights = weights_file(self.run, self.checkpoint)
+        asked = digest(weights, self.request, self.precision, self.noise_scale, predictor.calibration)
+        return Job(self, predictor, Finished(self.out, asked), progress)
+
+
 def predict(
     run: Path,
     images: Iterable[str],
@@ -85,59 +134,74 @@ def predict(
     Raises:
         UserError: no run, no image, or an image that cannot be read: it is named after all others are done.
     """
+    given = (checkpoint, device, max_pixels, every, resume, noise_scale, calibrated, precision)
+    plan = Plan(run, out, request or Request(), *given)
     sources = find_sources(images)
-    predictor = load(run, device, checkpoint, precision=precision, noise_scale=noise_scale, calibrated=calibrated)
-    _claim(out, predictor.tasks)
-    request = request or Request()
-    asked = digest(weights_file(run, checkpoint), request, precision, noise_scale, predictor.calibration)
-    finished = Finished(out, asked)
-    job = _Job(predictor, request, out, finished, max_pixels, every, resume, progress)
+    job = plan.job(progress)
+    claim(out, job.predictor.tasks)
     show = progress_bar("predicting") if progress else None
     pictures: list[Path] = []
     failed: list[str] = []
     for done, source in enumerate(sources, start=1):
         try:
-            pictures += job.answer(source)
+            pictures += job.answer(source, job.name_for(source))
         except UserError as error:
             failed.append(str(error))
         if show:
             show(done, len(sources))
-    if failed:
-        raise UserError(f"{len(failed)} of {len(sources)} images could not be predicted: {failed[0]}")
+    raise_if_any(failed, len(sources))
     return pictures
 
 
+def raise_if_any(failed: Sequence[str], of: int) -> None:
+    """Name the first image that could not be predicted.
+
+    Raises:
+        UserError: there is one.
+    """
+    if failed:
+        raise UserError(f"{len(failed)} of {of} images could not be predicted: {failed[0]}")
+
+
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """Answers one file after the other."""
 
+    plan: Plan
     predictor: Predictor
-    request: Request
-    out: Path
     finished: Finished
-    max_pixels: int
-    every: int
-    resume: bool
     progress: bool
 
-    def answer(self, source: Source) -> list[Path]:
-        """The pictures of an image or a video."""
+    @property
+    def out(self) -> Path:
+        """The folder for the answers."""
+        return self.plan.out
+
+    def name_for(self, source: Source) -> str:
+        """What an image or a video on this machine is to be called."""
+        return self.finished.name_for(source, lambda: digest(source.path))
+
+    def answer(self, source: Source, name: str) -> list[Path]:
+        """The pictures of an image or a video.
+
+        Raises:
+            UserError: it cannot be read.
+        """
         content = digest(source.path)
-        name = self.finished.name_for(source, content)
         if is_video(source.path):
-            return list(self._video(source.path, name, content))
-        done = self.finished.files(name, content) if self.resume else None
+            return list(self._video(source, name, content))
+        done = self.finished.files(name, content) if self.plan.resume else None
         if done is None:
-            image = to_image(read_image(source.path, self.max_pixels))
-            done = self._image(source.path, image, name, content)
+            image = to_image(read_image(source.path, self.plan.max_pixels))
+            done = self._image(source, image, name, content)
         copy_to = self.out / _SPLIT / IMAGES / f"{name}{source.path.suffix.lower()}"
         if not copy_to.is_file() or digest(copy_to) != content:
             copy(source.path, copy_to)
         return [done[-1]]
 
-    def _image(self, path: Path, image: UInt8[Tensor, "3 h w"], name: str, content: str) -> list[Path]:
+    def _image(self, source: Source, image: UInt8[Tensor, "3 h w"], name: str, content: str) -> list[Path]:
         self.finished.forget(name)
-        asked = self.request
+        asked = self.plan.request
         tiling = asked.tiling or self.predictor.tiling_for((image.shape[-2], image.shape[-1]))
         with Saver(self.predictor.tasks, self.out, name, image, calibration=self.predictor.calibration) as saver:
             for band in self.predictor.bands(image, asked.samples, asked.seed, tiling=tiling, flip=asked.flip):
@@ -147,28 +211,29 @@ class _Job:
             inside = file.relative_to(self.out)
             if inside.parts[0] in {task.name for task in self.predictor.tasks}:
                 link(file, self.out / _SPLIT / inside)
-        self.finished.add(name, path, content, files)
+        self.finished.add(name, source.origin, content, files)
         return files
 
-    def _video(self, path: Path, name: str, content: str) -> Iterator[Path]:
+    def _video(self, source: Source, name: str, content: str) -> Iterator[Path]:
         frames: dict[str, list[Path]] = {}
-        with Video(path, self.max_pixels) as video:
-            show = progress_bar(path.name, "frames") if self.progress else None
-            for number, pixels in video.frames(self.every):
+        every, resume = self.plan.every, self.plan.resume
+        with Video(source.path, self.plan.max_pixels) as video:
+            show = progress_bar(source.path.name, "frames") if self.progress else None
+            for number, pixels in video.frames(every):
                 frame = f"{name}/{number:06d}"
                 key = digest(content, number)
-                done = self.finished.files(frame, key) if self.resume else None
+                done = self.finished.files(frame, key) if resume else None
                 if done is None:
                     write_picture(self.out / _SPLIT / IMAGES / f"{frame}.png", pixels)
-                    done = self._image(path, to_image(pixels), frame, key)
+                    done = self._image(source, to_image(pixels), frame, key)
                 frames[frame] = done
                 if show:
                     show(number + 1, max(video.length, number + 2))
-            rate = video.rate / self.every
-        key = digest(content, self.every)
-        if not self.resume or self.finished.files(name, key) is None:
+            rate = video.rate / every
+        key = digest(content, every)
+        if not resume or self.finished.files(name, key) is None:
             shown = [_film(self.out, task, frames, name, rate) for task in self.predictor.tasks]
-            self.finished.add(name, path, key, shown)
+            self.finished.add(name, source.origin, key, shown)
         yield from (files[-1] for files in frames.values())
 
 
@@ -188,7 +253,7 @@ def _film(out: Path, task: Task, frames: dict[str, list[Path]], name: str, rate:
     return path
 
 
-def _claim(out: Path, tasks: Sequence[Task]) -> None:
+def claim(out: Path, tasks: Sequence[Task]) -> None:
     """Make the folder; one that holds anything but predictions of these tasks is refused, it might hold labels."""
     taken = out.is_dir() and any(out.iterdir())
     if taken and not ((out / PICTURES).is_dir() and (out / FILE_NAME).is_file() and dataset_tasks(out) == tuple(tasks)):

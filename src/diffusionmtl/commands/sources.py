@@ -18,10 +18,17 @@ class Source:
     Attributes:
         path: where it is.
         name: its path below the folder or the fixed part of the glob that it was found by, without suffix.
+        url: where it came from, if it is no file of this machine; `path` is then what was fetched, or nothing yet.
     """
 
     path: Path
     name: str
+    url: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """What tells it from any other: the URL, or the whole path."""
+        return self.url or str(self.path.absolute())
 
 
 def find_sources(names: Iterable[str]) -> list[Source]:
@@ -33,6 +40,8 @@ def find_sources(names: Iterable[str]) -> list[Source]:
     found: dict[Path, Source] = {}
     for given in names:
         here = _found(given)
+        if not here and "://" in given:
+            raise UserError(f"{given}: URLs are read by Ray's workers; add --ray local")
         if not here:
             known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
             raise UserError(f"{given}: no image there; give files, folders or globs of {known}")
