@@ -111,7 +111,6 @@ class TestEveryBackbone:
         assert [key for key, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
         assert all(bool(torch.isfinite(p.grad).all()) for p in net.parameters())
 
-
     def test_a_light_network_learns_on_it(self, backbones, name):
         net = network(backbones, name, form="published", **LIGHT).train()
         gradients(net)
