@@ -102,6 +102,8 @@ def test_mistakes(tiny_run, tmp_path, capsys, monkeypatch):
     words = ["predict", tiny_run, image, "--out", tmp_path / "out"]
     assert "add --ray local" in refused(capsys, *words, "--workers", 2)
     assert "add --ray local" in refused(capsys, "predict", tiny_run, "s3://shop/in", "--out", tmp_path / "out")
+    # Other tests of this process may be connected to a cluster, which would be used.
+    monkeypatch.setattr(pytest.importorskip("ray"), "is_initialized", lambda: False)
     assert "no cluster there" in refused(capsys, *words, "--ray", "127.0.0.1:9x")
 
 
