@@ -19,7 +19,7 @@ DEPTH = [dm.Depth("depth")]
         ("feature", {"widht": 16}, r"unknown setting 'widht'\. Did you mean 'width'\?"),
         ("feature", {"width": "wide"}, r"width"),
         ("feature", {"width": 18}, r"--width 18 is not a multiple of --attention-heads 4"),
-        ("feature", {"steps": 0}, r"--steps 0: must be 1 or more"),
+        ("feature", {"steps": 0}, r"--steps 0: must be between 1 and 10000"),
     ],
 )
 def test_a_mistake_is_named(method, settings, message):

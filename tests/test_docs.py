@@ -147,7 +147,7 @@ def test_options_in_the_text_exist(page):
     for add_arguments, *_ in COMMANDS.values():
         parser = Parser(exit_on_error=False)
         add_arguments(parser)
-        known |= {option for action in parser._actions for option in action.option_strings} | {"--config"}
+        known |= {option for action in parser._actions for option in action.option_strings} | {"--config", "--preset"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", prose(page)))
     assert named - known == set()
 

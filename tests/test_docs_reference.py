@@ -57,7 +57,7 @@ def test_every_setting_is_on_the_page_with_its_range(reference):
             assert f"| `{field.name}` |" in text
     assert "| `holdout` | number, 0 or more and at most 0.9 | `0.05` |" in text
     assert "| `lr` | number, more than 0 | `0.002` |" in text
-    assert "| `steps` | whole number, 1 or more | `2` |" in text
+    assert "| `steps` | whole number, 1 or more and at most 10000 | `2` |" in text
 
 
 def test_an_option_without_help_stops_the_build(reference):

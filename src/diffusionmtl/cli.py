@@ -282,7 +282,7 @@ COMMANDS: dict[str, Command] = {
         _completion_arguments,
         _completion,
         "Print a script that completes these commands in your shell.",
-        "diffusionmtl completion bash > ~/.local/share/bash-completion/completions/diffusionmtl",
+        "diffusionmtl completion bash",
     ),
 }
 

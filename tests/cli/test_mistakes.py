@@ -64,7 +64,10 @@ BAD_FOLDERS = {
         lambda f: (f / "dataset.yaml").unlink(),
         ["dataset.yaml", "no such file", "a minimal one", "kind: depth", "kind: segmentation"],
     ),
-    "yaml broken": (lambda f: (f / "dataset.yaml").write_text("tasks: {a: ["), ["dataset.yaml", "line 1"]),
+    "yaml broken": (
+        lambda f: (f / "dataset.yaml").write_text("tasks: {a: ["),
+        ["dataset.yaml", "line ", "not valid YAML"],
+    ),
     "yaml unknown key": (
         lambda f: described(f, depth={"kind": "depth", "scal": 0.001}),
         ["dataset.yaml", "task 'depth'", "unknown key 'scal'", "'scale'"],

@@ -64,7 +64,7 @@ def test_a_list_of_images_and_missing_files(capsys, tmp_path):
         assert "names no image" in refused(capsys, *words, "--images", names)
     names.write_bytes(b"\xff\xfe\x00")
     assert "not readable as a list" in refused(capsys, *words, "--images", names)
-    assert "not readable as a list" in refused(capsys, *words, "--images", tmp_path / "nowhere.txt")
+    assert "no such file" in refused(capsys, *words, "--images", tmp_path / "nowhere.txt")
 
 
 def test_what_does_not_go_together(capsys, tmp_path):

@@ -184,7 +184,7 @@ class TestFile:
     def test_not_a_file(self, tmp_path: Path):
         with pytest.raises(UserError, match=r"neither a file nor one of as-found.*Did you mean 'random'"):
             p.make_partition("randm", ToyDataset(2), seed=0)
-        with pytest.raises(UserError, match="cannot be read as a partition"):
+        with pytest.raises(UserError, match="is a folder, a file was expected"):
             p.make_partition(str(tmp_path), ToyDataset(2), seed=0)
 
     def test_not_text(self, tmp_path: Path):

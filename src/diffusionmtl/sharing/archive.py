@@ -8,8 +8,9 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
+from typing import cast
 
 from diffusionmtl.errors import UserError
 from diffusionmtl.sharing.contents import LIST, MAX_LIST, Entry, check_files, read_list
@@ -102,7 +103,7 @@ class Archive:
                 self._archive.open(self._members[self._root + name]) as source,
                 target.open("xb") as stream,
             ):
-                _copy_exactly(source, stream, self.files[name].size)
+                _copy_exactly(cast(BufferedIOBase, source), stream, self.files[name].size)
         check_files(folder, self.files, str(self._path), chosen)
 
     def _regular_members(self) -> dict[str, zipfile.ZipInfo]:
@@ -146,7 +147,7 @@ def unpack_archive(path: Path, out: Path) -> dict[str, Entry]:
         return archive.files
 
 
-def _copy_exactly(source: IO[bytes], target: IO[bytes], size: int) -> None:
+def _copy_exactly(source: BufferedIOBase, target: BufferedIOBase, size: int) -> None:
     """As many bytes as were promised: a stream that goes on is cut, and found out by its digest."""
     while size > 0 and (chunk := source.read(min(_CHUNK, size))):
         target.write(chunk)
