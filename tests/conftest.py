@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported, and for the programs that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +13,8 @@ import hypothesis
 import jaxtyping
 import pytest
 import torch
+
+from tests.browser import CHROMIUM
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -78,3 +81,14 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.runs import tiny, trained
 
     return trained(tiny(), tmp_path_factory.mktemp("tiny") / "run").root
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium; skips where playwright is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        # No sandbox: continuous integration often runs as root, where Chromium's does not work.
+        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield found
+        found.close()

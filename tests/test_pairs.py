@@ -16,6 +16,7 @@ from diffusionmtl.diffusion import SeededNoise
 from diffusionmtl.models.network import Network
 from diffusionmtl.tasks import Depth, SemanticSegmentation, SurfaceNormals
 from tests.conformance.resnet import thin_backbone
+from tests.networks import thin_network
 
 TASKS = (SemanticSegmentation("semseg", ("a", "b", "c", "d")), Depth("depth"), SurfaceNormals("normals"))
 NAMES = tuple(task.name for task in TASKS)
@@ -32,12 +33,7 @@ def make(method: str, form: str, tasks=TASKS, condition: str = "predictions") ->
     sizes = NetworkSettings(
         method=method, form=form, condition=condition, width=8, blocks=2, attention_heads=2, steps=3, noise_end=0.3
     )
-    network = build_network(tasks, sizes, seed=1, backbone=thin_backbone((4, 4, 6, 8), (1, 1, 1, 1))).double()
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-    return network
+    return thin_network(tasks, sizes)
 
 
 shared = functools.cache(make)

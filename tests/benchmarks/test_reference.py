@@ -8,14 +8,13 @@ import torch
 
 from benchmarks import networks as given
 from benchmarks import reference
-from diffusionmtl.build import build_network
 from diffusionmtl.config import NetworkSettings
 from diffusionmtl.diffusion import SeededNoise
 from diffusionmtl.models.network import Network
 from diffusionmtl.tasks.published import pascal_context_tasks
 from diffusionmtl.training.objective import objective
 from diffusionmtl.types import Batch
-from tests.conformance.resnet import thin_backbone
+from tests.networks import thin_network
 
 TASKS = pascal_context_tasks()
 SIZE = (64, 96)
@@ -26,12 +25,7 @@ protocols = pytest.mark.parametrize("protocol", ["one", "random", "full"])
 def thin(method: str) -> Network:
     """In float64, and no weight is zero."""
     sizes = NetworkSettings(method=method, width=8, blocks=2, attention_heads=2, token_stride=2, steps=3)
-    network = build_network(TASKS, sizes, seed=1, backbone=thin_backbone((4, 4, 6, 8), (1, 1, 1, 1))).double()
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-    return network
+    return thin_network(TASKS, sizes)
 
 
 def batch_of(protocol: str, images: int = 2) -> Batch:

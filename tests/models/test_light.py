@@ -18,7 +18,7 @@ from diffusionmtl.models.network import Network
 from diffusionmtl.presets import config_file
 from diffusionmtl.tasks.published import pascal_context_tasks
 from diffusionmtl.training.objective import objective
-from tests.conformance.resnet import thin_backbone
+from tests.networks import thin_network
 from tests.toy import TASKS
 
 LIGHT = dict(
@@ -38,12 +38,7 @@ PAPER_GMAC = 675.3
 def thin(**settings) -> Network:
     """In float64, and no weight is zero."""
     sizes = NetworkSettings(**{**dict(width=8, blocks=1, attention_heads=2, token_stride=2), **settings})
-    network = build_network(TASKS, sizes, seed=1, backbone=thin_backbone((4, 4, 6, 8), (1, 1, 1, 1))).double()
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-    return network
+    return thin_network(TASKS, sizes)
 
 
 def random(*shape: int) -> Tensor:

@@ -3,22 +3,17 @@
 Screenshots are kept with the test's other files.
 """
 
-import os
 from pathlib import Path
 
 import pytest
 
 from diffusionmtl.report.collect import PictureSettings, report_of_run
 from diffusionmtl.report.page import write
+from tests.browser import in_a_browser
 from tests.report.test_collect import make_run
 from tests.toy import ToyDataset
 
-CHROMIUM = "/usr/bin/chromium"
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not os.path.exists(CHROMIUM), reason=f"no browser at {CHROMIUM}"),
-]
+pytestmark = in_a_browser
 PATIENCE = 120_000
 LOADED = "performance.getEntriesByType('navigation')[0].loadEventEnd"
 
@@ -28,15 +23,6 @@ def report(tmp_path_factory) -> Path:
     run = make_run(tmp_path_factory.mktemp("run") / "feature", "feature", 50.0)
     pictures = PictureSettings(training=1, unseen=1, surveyed=2, samples=2)
     return write(report_of_run(run, ToyDataset(), ToyDataset(3), pictures=pictures), run / "report.html")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        # No sandbox: continuous integration often runs as root, where Chromium's does not work.
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(params=[("light", 1280), ("dark", 1280), ("light", 390)], ids=["day", "night", "phone"])

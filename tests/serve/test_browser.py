@@ -1,7 +1,6 @@
 """The page in a real browser: real clicks, real files. Screenshots are kept with the test's other files."""
 
 import io
-import os
 import time
 import zipfile
 from pathlib import Path
@@ -9,25 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.browser import in_a_browser
 from tests.serve.completed import completed_folder
 from tests.serve.conftest import LIMITS, listening, photograph, served
 
-CHROMIUM = "/usr/bin/chromium"
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not os.path.exists(CHROMIUM), reason=f"no browser at {CHROMIUM}"),
-]
+pytestmark = in_a_browser
 PATIENCE = 60_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        # No sandbox: continuous integration often runs as root, where Chromium's does not work.
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
