@@ -1,7 +1,6 @@
 """`diffusionmtl complete`."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,14 @@ from diffusionmtl.commands.completed_files import SPLIT, Place, content_of
 from diffusionmtl.commands.completed_review import Reviewed
 from diffusionmtl.commands.finished import Finished, digest
 from diffusionmtl.commands.held_out import held_out_labels
-from diffusionmtl.commands.output import check_claimable, figure, progress_bar, text_table, writable_folder
+from diffusionmtl.commands.output import (
+    check_claimable,
+    figure,
+    progress_bar,
+    task_numbers,
+    text_table,
+    writable_folder,
+)
 from diffusionmtl.config import DataSettings, Settings
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.completed import CompletedDataset
@@ -269,14 +275,6 @@ def parse_thresholds(given: Iterable[str]) -> tuple[tuple[str, float], ...]:
     Raises:
         UserError: a word that is none, or no confidence.
     """
-    found: dict[str, float] = {}
-    for word in given:
-        task, _, number = word.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not task or not 0 <= value <= 1:
-            raise UserError(f"--threshold {word}: write TASK=CONFIDENCE, from 0 to 1, depth=0.9 for instance")
-        found[task] = value
-    return tuple(found.items())
+    return task_numbers(
+        "--threshold", given, lambda x: 0 <= x <= 1, "TASK=CONFIDENCE, from 0 to 1, depth=0.9 for instance"
+    )

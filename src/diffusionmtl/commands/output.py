@@ -1,8 +1,8 @@
-"""Where commands may write, and how they show tables and progress."""
+"""What commands share: where they may write, words of options, tables and progress."""
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -90,3 +90,28 @@ def figure(value: float) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
+
+
+def task_numbers(
+    option: str, given: Iterable[str], fits: Callable[[float], bool], form: str
+) -> tuple[tuple[str, float], ...]:
+    """An option's `TASK=NUMBER` words; of a task that is named twice the last.
+
+    Args:
+        fits: whether a number may be given; NaN must not fit.
+        form: how to write such a word, for the error.
+
+    Raises:
+        UserError: a word that is none.
+    """
+    found: dict[str, float] = {}
+    for word in given:
+        task, _, number = word.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not task or not fits(value):
+            raise UserError(f"{option} {word}: write {form}")
+        found[task] = value
+    return tuple(found.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusionmtl.build import build_training_set
-from diffusionmtl.commands.output import check_claimable, figure, progress_bar, text_table
+from diffusionmtl.commands.output import check_claimable, figure, progress_bar, task_numbers, text_table
 from diffusionmtl.commands.suggested_files import Suggested, write_suggestions
 from diffusionmtl.config import DataSettings, Settings
 from diffusionmtl.data.base import DenseDataset
@@ -217,14 +217,6 @@ def parse_prices(given: Iterable[str]) -> tuple[tuple[str, float], ...]:
     Raises:
         UserError: a word that is none, or no price.
     """
-    found: dict[str, float] = {}
-    for word in given:
-        task, _, number = word.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not task or not 0 < value < math.inf:
-            raise UserError(f"--price {word}: write TASK=PRICE, a number above 0, semseg=10 for instance")
-        found[task] = value
-    return tuple(found.items())
+    return task_numbers(
+        "--price", given, lambda x: 0 < x < math.inf, "TASK=PRICE, a number above 0, semseg=10 for instance"
+    )

@@ -1,6 +1,5 @@
 """The uncertainties that `diffusionmtl evaluate --uncertainty` measured, read back."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusionmtl.errors import UserError
+from diffusionmtl.files import read_json
 from diffusionmtl.inference.uncertainty import Reliability, Uncertainty
 
 FILE_NAME = "uncertainty.json"
@@ -53,9 +53,7 @@ def read_measured(run: Path) -> Measured | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError("too large")
-        said: Any = json.loads(path.read_text(encoding="utf-8"))
+        said = read_json(path, _LARGEST)
         return Measured(
             {str(name): _uncertainty(of) for name, of in said["tasks"].items()},
             tuple(map(str, said["data"])),
@@ -64,7 +62,7 @@ def read_measured(run: Path) -> Measured | None:
             len(said["ensemble"]),
             str(said["checkpoint"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: not measured uncertainties ({type(error).__name__}); make it anew with 'diffusionmtl evaluate "
             f"{run} --uncertainty', or delete it"

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.files import read_json, write_bytes_atomically
 from diffusionmtl.models.origin import Origin
 from diffusionmtl.report.provenance import versions
 from diffusionmtl.runfolder import RunFolder
@@ -69,9 +68,7 @@ def read_started(run: RunFolder) -> Started | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError("too large")
-        said: Any = json.loads(path.read_text(encoding="utf-8"))
+        said = read_json(path, _LARGEST)
         backbone, before = said["backbone_weights"], said["started_from"]
         return Started(
             {str(name): str(version) for name, version in said["versions"].items()},
@@ -80,7 +77,7 @@ def read_started(run: RunFolder) -> Started | None:
             None if backbone is None else Origin.from_plain(backbone),
             None if before is None else str(before),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: not what a run notes when it starts ({type(error).__name__}); copy it anew or delete it"
         ) from None

@@ -1,0 +1,83 @@
+"""Pages of images to look through, each with rows of pictures; a page is one file that loads nothing from anywhere."""
+
+from collections.abc import Iterable
+from html import escape
+from importlib.resources import files as resources
+from string import Template
+
+import numpy as np
+from jaxtyping import UInt8
+
+from diffusionmtl.report.draw import panel_uri, photo_uri
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+_STYLE = """
+[aria-current] { color: var(--ink); font-weight: 600; }
+.beside { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: 1.2rem 1.8rem; }
+.beside .task, .beside .task + .task { border: 0; padding: 0; }
+.beside .task p { margin: 0.5rem 0 0; }
+"""
+_PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>$title</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>$style</style>
+</head>
+<body>
+<a class="skip" href="#content">Skip to the content</a>
+<header><h1>$title</h1><p class="lead">$lead</p></header>
+$pages
+<main id="content">$cards</main>
+<footer><p>Made by diffusionmtl. This file holds everything it shows; it loads nothing from the network.</p></footer>
+</body>
+</html>
+""")
+
+
+def page(title: str, lead: str, cards: Iterable[str], pages: str = "") -> str:
+    """A whole page.
+
+    Args:
+        cards: of `card`, in the order in which they are to be seen.
+        pages: markup of the way to further pages.
+    """
+    style = resources("diffusionmtl.report").joinpath("page.css").read_text("utf-8") + _STYLE
+    return _PAGE.substitute(title=escape(title), lead=escape(lead), pages=pages, style=style, cards="".join(cards))
+
+
+def card(name: str, image: Picture, about: str, rows: str) -> str:
+    """An image, a word about it, and the rows beside it."""
+    title = escape(name)
+    return (
+        f'<article class="example"><div class="about"><img src="{photo_uri(image)}" alt="The image {title}">'
+        f'<div><h4>{title}</h4><p class="quiet">{escape(about)}</p></div></div>'
+        f'<div class="beside">{rows}</div></article>'
+    )
+
+
+def row(title: str, caption: str, figures: str, columns: int, note: str = "") -> str:
+    """Pictures side by side under a title."""
+    below = f'<p class="quiet">{escape(note)}</p>' if note else ""
+    return (
+        f'<div class="task"><header><h5>{escape(title)}</h5><span class="quiet">{escape(caption)}</span></header>'
+        f'<div class="panels" style="--columns:{columns}">{figures}</div>{below}</div>'
+    )
+
+
+def figure(pixels: Picture, words: str, caption: str) -> str:
+    """A picture, what is said in its place, and what stands below."""
+    height, width = pixels.shape[:2]
+    size = f'width="{width}" height="{height}"'
+    image = f'<img src="{panel_uri(pixels)}" alt="{escape(words)}" {size} decoding="async">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def absent(like: Picture, said: str, caption: str) -> str:
+    """The place of a picture that there is none of, as large as another."""
+    height, width = like.shape[:2]
+    empty = f'<div class="absent" style="aspect-ratio:{width}/{height}">{escape(said)}</div>'
+    return f"<figure>{empty}<figcaption>{escape(caption)}</figcaption></figure>"
