@@ -49,6 +49,7 @@ def test_a_sketch_has_the_shapes_of_the_network_and_no_numbers(good):
         {"hidden": 1 << 20},
         {"blocks": 1 << 30},
         {"decoder_blocks": 1 << 30},
+        {"trunk_blocks": 1 << 30},
         {"steps": 1 << 30},
         {"token_stride": 1 << 30},
         {"grid_stride": 1 << 30},

@@ -107,7 +107,8 @@ def check_described(settings: Settings, tasks: Sequence[Task], tensors: Mapping[
         UserError: more parts than tensors, or pictures larger than any network is trained on.
     """
     network, (height, width) = settings.network, settings.data.size
-    parts = {"blocks": network.blocks, "decoder_blocks": network.decoder_blocks, "tasks": len(tasks)}
+    parts = {word: getattr(network, word) for word in ("blocks", "decoder_blocks", "trunk_blocks")}
+    parts["tasks"] = len(tasks)
     for word, count in parts.items():
         if count > len(tensors):
             raise UserError(f"{where}: says {count} {word} and holds {len(tensors)} weights; damaged")
