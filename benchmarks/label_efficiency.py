@@ -28,12 +28,13 @@ from diffusionmtl.commands.output import text_table  # noqa: E402
 from diffusionmtl.commands.suggest import Asked, parse_prices, suggest  # noqa: E402
 from diffusionmtl.commands.suggested_files import PARTITION  # noqa: E402
 from diffusionmtl.commands.train import train  # noqa: E402
-from diffusionmtl.config import Settings, changed, read_yaml  # noqa: E402
+from diffusionmtl.config import Settings, changed  # noqa: E402
 from diffusionmtl.data.base import DenseDataset  # noqa: E402
 from diffusionmtl.data.partition import Partition, annotations, one_label  # noqa: E402
 from diffusionmtl.errors import UserError  # noqa: E402
 from diffusionmtl.files import write_bytes_atomically  # noqa: E402
 from diffusionmtl.inference.doubt import Draws  # noqa: E402
+from diffusionmtl.plain_yaml import read_yaml  # noqa: E402
 from diffusionmtl.report.tables import gain, headline  # noqa: E402
 from diffusionmtl.runfolder import RunFolder  # noqa: E402
 from diffusionmtl.seeds import derive_seed  # noqa: E402

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from diffusionmtl.build import build_network
-from diffusionmtl.config import NetworkSettings, read_yaml, settings_from_flat
+from diffusionmtl.config import NetworkSettings, settings_from_flat
 from diffusionmtl.models.network import Network
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.presets import config_file
 from diffusionmtl.tasks import Task
 from diffusionmtl.tasks.published import pascal_context_tasks

@@ -9,8 +9,9 @@ from docstring_parser import parse as parse_docstring
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusionmtl.config import GROUPS, Settings, changed, parse_yaml, read_yaml, settings_from_flat
+from diffusionmtl.config import GROUPS, Settings, changed, settings_from_flat
 from diffusionmtl.errors import UserError
+from diffusionmtl.plain_yaml import parse_yaml, read_yaml
 
 WORDS = [f.name for kind in GROUPS.values() for f in fields(kind)]
 

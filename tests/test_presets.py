@@ -14,10 +14,11 @@ import yaml
 from diffusionmtl.arguments import Parser, add_settings, parsed
 from diffusionmtl.build import build_network, with_weights
 from diffusionmtl.cli import main
-from diffusionmtl.config import GROUPS, Settings, changed, read_yaml, settings_from_flat, settings_from_parsed
+from diffusionmtl.config import GROUPS, Settings, changed, settings_from_flat, settings_from_parsed
 from diffusionmtl.data.cityscapes import cityscapes_tasks
 from diffusionmtl.errors import UserError
 from diffusionmtl.models.cost import network_cost
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.presets import FOLDER, config_file, preset_names
 from diffusionmtl.tasks.published import nyud_tasks, pascal_context_tasks
 from tests.data import miniatures as m

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from diffusionmtl.build import build_network
-from diffusionmtl.config import changed, read_yaml, settings_from_flat
+from diffusionmtl.config import changed, settings_from_flat
 from diffusionmtl.data.cityscapes import cityscapes_tasks
 from diffusionmtl.data.published_partitions import KNOWN
 from diffusionmtl.models.cost import network_cost
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.presets import config_file, preset_names
 from diffusionmtl.tasks.published import nyud_tasks, pascal_context_tasks
 

@@ -10,8 +10,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
-from diffusionmtl.config import read_yaml
 from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.presets import config_file
 
 CONFIG = "--config"

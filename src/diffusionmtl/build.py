@@ -14,6 +14,7 @@ from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.benchmarks import BENCHMARKS, open_benchmark
 from diffusionmtl.data.colour_jitter import ColourRanges
 from diffusionmtl.data.completed import CompletedDataset
+from diffusionmtl.data.description import FILE_NAME
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.joined import JoinedDataset
 from diffusionmtl.data.loading import BatchLoader, VisibleDataset, loader
@@ -239,13 +240,27 @@ def build_dataset(
     return chosen
 
 
+def is_built_in(name: str) -> bool:
+    """Whether a name of data means the drawn rooms or a published benchmark, and no folder.
+
+    Raises:
+        UserError: a data set lies in a folder of that very name, so nobody knows which one is meant.
+    """
+    if name != ROOMS and name not in BENCHMARKS:
+        return False
+    if Path(name, FILE_NAME).is_file():
+        raise UserError(f"--data {name}: also a folder here; write ./{name} for the folder, or rename it for the other")
+    return True
+
+
 def _one_dataset(
     settings: DataSettings, name: str, split: str, progress: Progress | None, completed: bool
 ) -> DenseDataset:
-    if name == ROOMS:
+    built_in = is_built_in(name)
+    if built_in and name == ROOMS:
         count = settings.rooms if split == "train" else settings.rooms_val
         return RoomsDataset.open(split, count, settings.size, settings.rooms_seed, progress=progress)
-    if name in BENCHMARKS:
+    if built_in:
         # Of several data sets a task may be called otherwise in the union, so each is opened whole.
         tasks = settings.tasks if len(settings.data) == 1 else None
         return open_benchmark(name, settings.root, split, tasks, settings.max_pixels)

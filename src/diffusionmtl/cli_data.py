@@ -130,6 +130,6 @@ DATA_COMMANDS: dict[str, Command] = {
         _rooms_arguments,
         _rooms,
         "Draw the embedded data set as a folder.",
-        "diffusionmtl data rooms --out rooms --train 100 --val 20 --labels one",
+        "diffusionmtl data rooms --out my-rooms --train 100 --val 20 --labels one",
     ),
 }

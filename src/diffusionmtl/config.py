@@ -6,13 +6,11 @@ Imports no torch, so that the command line can explain itself at once.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
 from jsonargparse import ArgumentParser
 
-from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.errors import UserError, first_line, nearest
 
 Method = Literal["feature", "prediction", "multitask", "singletask", "xtc"]
 
@@ -21,8 +19,6 @@ REPRODUCED = (
     "divided by the drawn zoom, boundaries shrink by nearest neighbour, and saliency is headed by maxF@published"
 )
 
-_DEEPEST = 50
-MAX_YAML_BYTES = 100_000
 _TINY = 1e-12
 _POSITIVE_WORDS = (
     "size rooms rooms_val max_pixels width grid_stride token_stride blocks attention_heads mlp_ratio steps epochs "
@@ -301,7 +297,7 @@ def settings_from_flat(values: Mapping[str, Any], where: str) -> Settings:
     try:
         parsed = parser.parse_object(dict(values)).as_dict()
     except Exception as error:  # jsonargparse raises its own ArgumentError, and bare ones from type parsers
-        raise UserError(f"{where}: {_first_line(error)}") from None
+        raise UserError(f"{where}: {first_line(error)}") from None
     try:
         return settings_from_parsed(parsed)
     except UserError as error:
@@ -334,68 +330,3 @@ def changed(settings: Settings, **values: Any) -> Settings:
         known = [f.name for kind in GROUPS.values() for f in fields(kind)]
         raise UserError(f"unknown setting '{word}'.{nearest(word, known)} See diffusionmtl train --help")
     return Settings(**groups)
-
-
-def read_yaml(path: Path, limit: int = MAX_YAML_BYTES) -> Any:
-    """Plain data from a YAML file: no tags, no aliases, no more than `limit` bytes.
-
-    Raises:
-        UserError: missing, no ordinary file, too large, or not such YAML.
-    """
-    try:
-        if not path.is_file() and path.exists():
-            raise UserError(f"{path}: not readable: a folder, a pipe or a device, no settings file")
-        if path.stat().st_size > limit:
-            raise UserError(f"{path}: larger than {limit:,} bytes, not a settings file")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({_first_line(error)})") from None
-    return parse_yaml(text, str(path))
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Plain data from YAML text; aliases are refused, since a few lines of them can stand for gigabytes.
-
-    Raises:
-        UserError: not such YAML, nested too deeply, or one key stands twice.
-    """
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=_Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST:
-                raise UserError(f"{where}: line {event.start_mark.line + 1}: nested too deeply; mend the file")
-            if isinstance(event, yaml.AliasEvent):
-                raise UserError(
-                    f"{where}: line {event.start_mark.line + 1}: aliases (*name) are not accepted; spell it out"
-                )
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except UserError:
-        raise
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        said = error.problem or _first_line(error)
-        raise UserError(f"{where}: {line}not valid YAML: {said[:200]}; mend the file") from None
-    except Exception as error:  # dates and numbers that cannot be make their reader throw anything
-        raise UserError(f"{where}: not valid YAML: {_first_line(error)}; mend the file") from None
-
-
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_SafeLoader):
-    """Safe YAML, ten times as fast where libyaml is there, without a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key.value, str) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _first_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -21,3 +21,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The known word closest to `word`, as a hint to append to an error; empty if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in one line of at most 300 characters; its type if it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

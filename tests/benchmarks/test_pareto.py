@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from benchmarks import pareto
 from diffusionmtl.build import build_network
 from diffusionmtl.commands.variants import choose_variants
-from diffusionmtl.config import changed, read_yaml, settings_from_flat
+from diffusionmtl.config import changed, settings_from_flat
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.presets import config_file
 from tests.conformance.resnet import thin_backbone
 from tests.toy import TASKS

@@ -12,10 +12,11 @@ from PIL import Image
 
 from diffusionmtl.cli import COMMANDS, main
 from diffusionmtl.commands import demo
-from diffusionmtl.config import changed, read_yaml
+from diffusionmtl.config import changed
 from diffusionmtl.data.export import export_folder
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.inference.load import load
+from diffusionmtl.plain_yaml import read_yaml
 from tests.cli.terminal import H, W, done, files_below, refused
 from tests.runs import TINY, Interrupt, with_callback
 from tests.toy import TASK_NAMES, ToyDataset

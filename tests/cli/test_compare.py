@@ -20,9 +20,10 @@ from diffusionmtl.commands import cell as cells
 from diffusionmtl.commands.cell import read_record, training_images, training_steps
 from diffusionmtl.commands.compare import expected_seconds
 from diffusionmtl.commands.variants import choose_variants
-from diffusionmtl.config import changed, read_yaml
+from diffusionmtl.config import changed
 from diffusionmtl.data.partition import Partition, make_partition
 from diffusionmtl.errors import UserError
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.runfolder import RunFolder
 from tests.cli.terminal import done, refused
 from tests.runs import TINY, Interrupt, tiny, with_callback

@@ -1,6 +1,7 @@
 """`diffusionmtl data inspect` and `data pack` on everything that `--data` can name."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -114,3 +115,14 @@ def test_pack_says_what_is_wrong(capsys, folder, tmp_path):
         capsys, "data", "pack", "--data", folder, "--shard-size", 0, "--out", tmp_path / "out"
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["rooms", "nyud"])
+def test_a_folder_called_as_what_comes_with_the_package(capsys, folder, tmp_path, monkeypatch, name):
+    folder.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for command in (["data", "inspect", name], ["data", "pack", "--data", name, "--out", "packed"]):
+        said = refused(capsys, *command)
+        assert f"--data {name}: also a folder here" in said and f"write ./{name} for the folder" in said
+    assert not Path("packed").exists()
+    assert done(capsys, "data", "inspect", f"./{name}").count("  train  8 ") == 1

@@ -13,7 +13,6 @@ import scipy.io
 import torch
 
 from diffusionmtl import files
-from diffusionmtl.config import read_yaml
 from diffusionmtl.data.image_list import listed_images
 from diffusionmtl.data.matlab import read_label_map
 from diffusionmtl.data.members import members
@@ -21,6 +20,7 @@ from diffusionmtl.data.partition import Partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.per_image import load_per_image
 from diffusionmtl.models.pretrained import read_plain_checkpoint, read_tensors
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.tasks import Depth, SemanticSegmentation
 from tests.toy import ToyDataset
 

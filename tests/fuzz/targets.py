@@ -21,7 +21,7 @@ from safetensors.torch import save
 from diffusionmtl import files
 from diffusionmtl.commands.cell import read_record
 from diffusionmtl.commands.finished import FOLDER, Finished
-from diffusionmtl.config import Settings, read_yaml, settings_from_flat
+from diffusionmtl.config import Settings, settings_from_flat
 from diffusionmtl.data.description import dataset_tasks
 from diffusionmtl.data.image_list import listed_images
 from diffusionmtl.data.matlab import read_label_map, read_person_parts
@@ -34,6 +34,7 @@ from diffusionmtl.inference.calibration import read_calibration
 from diffusionmtl.inference.per_image import load_per_image
 from diffusionmtl.models.pretrained import read_network, read_plain_checkpoint, read_tensors
 from diffusionmtl.models.published import published_settings, published_tasks, read_published
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.report.log import read_log, read_metrics
 from diffusionmtl.report.provenance import read_partition
 from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from benchmarks import networks as given
 from benchmarks import reference
 from diffusionmtl.build import build_network
-from diffusionmtl.config import NetworkSettings, read_yaml, settings_from_flat
+from diffusionmtl.config import NetworkSettings, settings_from_flat
 from diffusionmtl.diffusion import SeededNoise
 from diffusionmtl.errors import UserError
 from diffusionmtl.models.blocks import Fusion, PointwiseFusion, SeparableConv
 from diffusionmtl.models.cost import network_cost
 from diffusionmtl.models.network import Network
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.presets import config_file
 from diffusionmtl.tasks.published import pascal_context_tasks
 from diffusionmtl.training.objective import objective

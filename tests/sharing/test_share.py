@@ -11,8 +11,8 @@ from safetensors import safe_open
 
 import diffusionmtl as dm
 from diffusionmtl.commands.share import Terms, fetch, share
-from diffusionmtl.config import parse_yaml, read_yaml
 from diffusionmtl.inference.load import weights_file
+from diffusionmtl.plain_yaml import parse_yaml, read_yaml
 from diffusionmtl.sharing.archive import MAX_MEMBERS
 from diffusionmtl.sharing.contents import LIST, MAX_OTHER, MAX_WEIGHTS, check_size, read_list
 from tests.cli.terminal import done, files_below, refused

@@ -8,12 +8,12 @@ import torch
 from lightning.pytorch import Callback
 
 from diffusionmtl.build import build_dataset, build_network, build_training_data, restore_run
-from diffusionmtl.config import read_yaml
 from diffusionmtl.data.export import export_folder
 from diffusionmtl.data.partition import Partition, make_partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.load import load
 from diffusionmtl.models.pretrained import read_network
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.report.log import read_log
 from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
 from diffusionmtl.training.module import TrainingModule

@@ -26,7 +26,7 @@ except ImportError:  # Windows
 from diffusionmtl.build import build_network, build_training_set, restore_run
 from diffusionmtl.commands.evaluate import evaluate_run, save_metrics
 from diffusionmtl.commands.train import train
-from diffusionmtl.config import Settings, changed, read_yaml, settings_from_flat
+from diffusionmtl.config import Settings, changed, settings_from_flat
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.members import name_fault
 from diffusionmtl.data.partition import COMPLETED, Partition, by_people, hold_out, make_partition
@@ -35,6 +35,7 @@ from diffusionmtl.files import read_json, write_bytes_atomically
 from diffusionmtl.inference.per_image import PerImage, load_per_image, save_per_image
 from diffusionmtl.models.cost import PartCost, network_cost
 from diffusionmtl.models.pretrained import read_network
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.report.comparison import SINGLE_TASK
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task

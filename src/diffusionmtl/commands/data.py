@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-from diffusionmtl.build import ROOMS, build_dataset
+from diffusionmtl.build import build_dataset, is_built_in
 from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
 from diffusionmtl.commands.train import partition_summary
 from diffusionmtl.config import DataSettings
-from diffusionmtl.data.benchmarks import BENCHMARKS
 from diffusionmtl.data.description import dataset_tasks
 from diffusionmtl.data.folder import dataset_splits
 from diffusionmtl.data.inspect import inspect
@@ -75,7 +74,7 @@ def splits_of(data: DataSettings) -> tuple[str, ...]:
 
 
 def _splits(name: str) -> tuple[str, ...]:
-    if name == ROOMS or name in BENCHMARKS:
+    if is_built_in(name):
         return SPLITS
     root = Path(name)
     dataset_tasks(root)

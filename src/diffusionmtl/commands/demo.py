@@ -13,9 +13,10 @@ from diffusionmtl.commands.evaluate import evaluate_run, save_metrics
 from diffusionmtl.commands.output import figure, text_table, writable_folder
 from diffusionmtl.commands.report import compare_report
 from diffusionmtl.commands.train import train
-from diffusionmtl.config import Settings, changed, read_yaml
+from diffusionmtl.config import Settings, changed
 from diffusionmtl.errors import UserError
 from diffusionmtl.metrics.functional import delta_m
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
 

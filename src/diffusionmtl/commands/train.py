@@ -17,7 +17,7 @@ from diffusionmtl.build import (
     restore_run,
 )
 from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
-from diffusionmtl.config import REPRODUCED, Settings, TrainSettings, read_yaml
+from diffusionmtl.config import REPRODUCED, Settings, TrainSettings
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.checks import check_samples, check_tasks_labelled
 from diffusionmtl.data.partition import DRAWN, Partition, by_people, listed, make_partition
@@ -26,6 +26,7 @@ from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.inference.load import weights_file
 from diffusionmtl.models.origin import backbone_origin
 from diffusionmtl.models.pretrained import load_weights, read_network
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.processes import is_first
 from diffusionmtl.report.comparison import SINGLE_TASK
 from diffusionmtl.report.started import Started, save_started, started_now

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from diffusionmtl.config import Method, Settings, read_yaml, settings_from_flat
+from diffusionmtl.config import Method, Settings, settings_from_flat
 from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.report.comparison import FULL
 
 WITHOUT_DIFFUSION, WITHOUT_CONDITIONING = "without-diffusion", "without-conditioning"

@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from diffusionmtl import files
-from diffusionmtl.config import read_yaml
 from diffusionmtl.data.guess import guessed_tasks
 from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.tasks import Task, task_from_settings
 from diffusionmtl.tasks.base import name_fault
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusionmtl.build import restore_run
-from diffusionmtl.config import REPRODUCED, Settings, read_yaml
+from diffusionmtl.config import REPRODUCED, Settings
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.errors import UserError
+from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.report.content import Report, Table
 from diffusionmtl.report.examples import legend
 from diffusionmtl.report.log import Log, Metrics, curves_of, read_log, read_metrics
