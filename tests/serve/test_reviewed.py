@@ -77,8 +77,14 @@ def test_nothing_is_overwritten_when_a_label_was_made_anew(root):
     assert again.standing()[2] is None
     again.decide(pair, None)
     assert anew.read_bytes() == b"made anew"
-    again.decide(pair, "reject")
-    assert (root / "rejected" / "semseg" / "image 1.png").read_bytes() != b"made anew"
+    first = (root / "rejected" / "semseg" / "image 1.png").read_bytes()
+    for label in (b"made anew", b"and again"):
+        anew.write_bytes(label)
+        again.decide(pair, "reject")
+        assert not anew.exists() and again.standing()[2] == "reject"
+        assert (root / "rejected" / "semseg" / "image 1.png").read_bytes() == label
+    earlier = root / "rejected-earlier" / "semseg"
+    assert [(earlier / f"{name}.png").read_bytes() for name in ("image 1", "image 1-2")] == [first, b"made anew"]
 
 
 def test_a_server_that_was_killed_after_the_decision_acts_on_it_later(root):

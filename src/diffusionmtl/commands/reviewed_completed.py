@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffusionmtl.commands.complete import MANIFEST
 from diffusionmtl.commands.completed_files import CONFIDENCE, SPLIT, read_levels
+from diffusionmtl.commands.sources import numbered
 from diffusionmtl.data.folder import PREDICTED, FolderDataset, label_files
 from diffusionmtl.errors import UserError
 from diffusionmtl.metrics.precision import threshold_of
@@ -18,6 +19,7 @@ from diffusionmtl.report.draw import heat
 from diffusionmtl.serve.review import Decision, Pair, Shown
 
 REJECTED = "rejected"
+EARLIER = "rejected-earlier"
 _SORTED = 1000
 """Of more labels than these it would take long to find out which are the most doubtful."""
 _LEAST_RANGE = 0.02
@@ -27,7 +29,8 @@ class CompletedFolder:
     """A folder that `diffusionmtl complete` wrote.
 
     An accepted label stays where it is, below `predicted`; a rejected one is moved to `rejected/TASK`, which training
-    never sees. What lies in the folder of a task, the labels of people, is neither written, moved nor removed.
+    never sees, and one that lay there under its name goes to `rejected-earlier/TASK` first. What lies in the folder of
+    a task, the labels of people, is neither written, moved nor removed.
 
     Attributes:
         folder: the data set.
@@ -84,9 +87,19 @@ class CompletedFolder:
         before, after = (inside, aside) if decision == "reject" else (aside, inside)
         for suffix in self._tasks[pair.task].suffixes:
             source, target = before.with_name(before.name + suffix), after.with_name(after.name + suffix)
+            if decision == "reject" and source.is_file() and target.exists():
+                self._put_by(target)
             if source.is_file() and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 source.rename(target)
+
+    def _put_by(self, rejected: Path) -> None:
+        """A label that was rejected before another was made in its place."""
+        inside = rejected.relative_to(self.folder / REJECTED)
+        names = (inside.with_name(f"{stem}{inside.suffix}") for stem in numbered(inside.stem))
+        free = next(path for name in names if not (path := self.folder / EARLIER / name).exists())
+        free.parent.mkdir(parents=True, exist_ok=True)
+        rejected.rename(free)
 
     def _found(self) -> list[Pair]:
         pairs = set()
