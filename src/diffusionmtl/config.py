@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 
-from diffusionmtl.errors import UserError, first_line, nearest
+from diffusionmtl.errors import UserError, in_one_line, nearest
 
 Method = Literal["feature", "prediction", "multitask", "singletask", "xtc"]
 
@@ -297,7 +297,7 @@ def settings_from_flat(values: Mapping[str, Any], where: str) -> Settings:
     try:
         parsed = parser.parse_object(dict(values)).as_dict()
     except Exception as error:  # jsonargparse raises its own ArgumentError, and bare ones from type parsers
-        raise UserError(f"{where}: {first_line(error)}") from None
+        raise UserError(f"{where}: {in_one_line(error, 300)}") from None
     try:
         return settings_from_parsed(parsed)
     except UserError as error:

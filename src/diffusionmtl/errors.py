@@ -23,6 +23,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says in one line of at most 300 characters; its type if it says nothing."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def in_one_line(error: BaseException, most: int = 160) -> str:
+    """What an error says, in one line of at most `most` characters; its type if it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 150_000_000
@@ -41,7 +41,7 @@ def check_plain(path: Path) -> int:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({_one_line(error)})") from None
+        raise UserError(f"{path}: cannot be read ({in_one_line(error)})") from None
     if stat.S_ISDIR(found.st_mode):
         raise UserError(f"{path}: is a folder, a file was expected")
     if not stat.S_ISREG(found.st_mode):
@@ -176,7 +176,7 @@ def _array_opened(path: Path, max_pixels: int) -> Iterator[BinaryIO]:
     except UserError:
         raise
     except Exception as error:  # a header is Python text, and its reader throws whatever the parser threw
-        raise UserError(f"{path}: not a readable .npy array ({_one_line(error)})") from error
+        raise UserError(f"{path}: not a readable .npy array ({in_one_line(error)})") from error
 
 
 def _array_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
@@ -241,7 +241,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders throw whatever their parser threw
-        raise UserError(f"{path}: not a readable image ({_one_line(error)}); replace or remove it") from error
+        raise UserError(f"{path}: not a readable image ({in_one_line(error)}); replace or remove it") from error
 
 
 def _open_header(path: Path) -> Image.Image:
@@ -264,8 +264,3 @@ def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:
     if grey.dtype == np.uint16 or grey.max(initial=0) > 255:
         grey = grey.astype(np.float32) / 257.0
     return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:160]

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from diffusionmtl.errors import UserError, first_line
+from diffusionmtl.errors import UserError, in_one_line
 
 _DEEPEST = 50
 MAX_YAML_BYTES = 100_000
@@ -26,7 +26,7 @@ def read_yaml(path: Path, limit: int = MAX_YAML_BYTES) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({first_line(error)})") from None
+        raise UserError(f"{path}: not readable ({in_one_line(error, 300)})") from None
     return parse_yaml(text, str(path))
 
 
@@ -51,10 +51,10 @@ def parse_yaml(text: str, where: str) -> Any:
         raise
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        said = error.problem or first_line(error)
+        said = error.problem or in_one_line(error, 300)
         raise UserError(f"{where}: {line}not valid YAML: {said[:200]}; mend the file") from None
     except Exception as error:  # dates and numbers that cannot be make their reader throw anything
-        raise UserError(f"{where}: not valid YAML: {first_line(error)}; mend the file") from None
+        raise UserError(f"{where}: not valid YAML: {in_one_line(error, 300)}; mend the file") from None
 
 
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

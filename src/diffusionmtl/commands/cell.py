@@ -30,7 +30,7 @@ from diffusionmtl.config import Settings, changed, settings_from_flat
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.members import name_fault
 from diffusionmtl.data.partition import COMPLETED, Partition, by_people, hold_out, make_partition
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.files import read_json, write_bytes_atomically
 from diffusionmtl.inference.per_image import PerImage, load_per_image, save_per_image
 from diffusionmtl.models.cost import PartCost, network_cost
@@ -147,7 +147,7 @@ def run_cell(cell: Cell, progress: bool = False) -> Outcome:
             _change(cell, state=FAILED, reason=str(error))
         except Exception as error:
             traceback.print_exc()
-            said = " ".join(str(error).split())[:300]
+            said = in_one_line(error, 300)
             _change(cell, state=FAILED, reason=f"{type(error).__name__}: {said}")
         return outcome_of(cell)
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 
 from diffusionmtl import files
 from diffusionmtl.data.matlab_layout import unpacked
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 
 MAX_BYTES = 16_000_000
 MAX_UNPACKED = 256_000_000
@@ -67,7 +67,7 @@ def _variable(path: Path, name: str) -> np.ndarray:
         stream = io.BytesIO(unpacked(content, MAX_UNPACKED))
         found = scipy.io.loadmat(stream, variable_names=[name], squeeze_me=False, struct_as_record=True)
     except Exception as error:  # the decoder throws whatever its parser threw
-        said = " ".join(str(error).split())[:160] or type(error).__name__
+        said = in_one_line(error)
         raise UserError(f"{path}: not a readable .mat file ({said}); replace it") from error
     if not isinstance(found.get(name), np.ndarray):
         raise UserError(f"{path}: has no variable '{name}'; another kind of annotation?")

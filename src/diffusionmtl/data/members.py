@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from diffusionmtl import files
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 _BLOCK = 512
@@ -87,7 +87,7 @@ def members(tar: Path) -> Iterator[Member]:
                     yield Member(tar, info.name, info.offset_data, info.size)
         _check_end(tar, end)
     except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, RecursionError) as error:
-        said = " ".join(str(error).split())[:120] or type(error).__name__
+        said = in_one_line(error, 120)
         raise UserError(f"{tar}: not a readable tar file ({said}); uncompressed shards are expected") from None
 
 

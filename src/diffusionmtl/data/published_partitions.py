@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from diffusionmtl import files
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 
 PASCAL_ORDER = ("semseg", "human_parts", "sal", "normals", "edge")
 COLUMNS = {2: ("semseg", "depth"), 3: ("semseg", "depth", "normals")}
@@ -218,7 +218,7 @@ def _from_torch(path: Path, data: bytes) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    said = " ".join(str(error).split())[:160] or type(error).__name__
+    said = in_one_line(error)
     return UserError(f"{path}: not readable as a published partition ({said}); nothing in it was run")
 
 

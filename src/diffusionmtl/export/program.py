@@ -4,7 +4,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbols
 
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.export.graph import AnswerGraph
 
 # Two images, neither side a multiple of anything that a network pads to: what is traced must not hold for it alone.
@@ -30,5 +30,5 @@ def program_of(graph: AnswerGraph) -> ExportedProgram:
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
     except (RuntimeError, ValueError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = in_one_line(error)
         raise UserError(f"export: this network's backbone makes no graph for images of any size ({reason})") from error

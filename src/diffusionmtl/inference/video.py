@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.files import MAX_PIXELS, check_plain
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -42,7 +42,7 @@ class Video:
         try:
             self._container = self._av.open(str(path), options=_ONLY_THIS_FILE)
         except (OSError, ValueError, ArithmeticError, self._av.FFmpegError) as error:
-            raise UserError(f"{path}: not a readable video ({_one_line(error)}); replace or remove it") from None
+            raise UserError(f"{path}: not a readable video ({in_one_line(error)}); replace or remove it") from None
         if not self._container.streams.video:
             self._container.close()
             raise UserError(f"{path}: holds no pictures; replace or remove it")
@@ -77,7 +77,7 @@ class Video:
                     yield number, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
         except (OSError, ValueError, self._av.FFmpegError) as error:
             raise UserError(
-                f"{self._path}: damaged after {number + 1} frames ({_one_line(error)}); mend or shorten it"
+                f"{self._path}: damaged after {number + 1} frames ({in_one_line(error)}); mend or shorten it"
             ) from None
         if number < 0:
             raise UserError(f"{self._path}: not a single frame can be read; replace or remove it")
@@ -131,7 +131,3 @@ def _pyav(path: Path) -> Any:
         raise UserError(f"{path}: videos need PyAV: pip install 'diffusionmtl[video]'") from None
     av.logging.set_level(av.logging.PANIC)  # pyright: ignore[reportPrivateImportUsage]
     return av
-
-
-def _one_line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:160]

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.files import check_plain, write_bytes_atomically
 from diffusionmtl.models.backbone import Backbone
 
@@ -45,10 +45,10 @@ def read_plain_checkpoint(path: Path) -> Mapping[str, Any]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path}: not a file of plain tensors ({_brief(error)}); it is refused because reading it could run code"
+            f"{path}: not a file of plain tensors ({in_one_line(error)}); refused, since reading it could run code"
         ) from None
     except Exception as error:  # a damaged archive can make torch throw nearly anything
-        raise UserError(f"{path}: not a readable checkpoint ({_brief(error)})") from None
+        raise UserError(f"{path}: not a readable checkpoint ({in_one_line(error)})") from None
     if not isinstance(loaded, Mapping):
         raise UserError(f"{path}: holds a {type(loaded).__name__}, expected a dictionary of weights")
     if claimed := _claims_more(loaded, size):
@@ -193,7 +193,7 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         description = json.loads(metadata["diffusionmtl"])
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its description is damaged ({_brief(error)}); copy the file anew") from None
+        raise UserError(f"{path}: its description is damaged ({in_one_line(error)}); copy the file anew") from None
     if not isinstance(description, dict):
         raise UserError(f"{path}: its description is damaged (not a dictionary); copy the file anew")
     return tensors, description
@@ -258,8 +258,4 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as stream:
             return {key: stream.get_tensor(key) for key in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
     except Exception as error:  # types of numbers that torch lacks, lengths that do not fit, and so on
-        raise UserError(f"{path}: not a readable safetensors file ({_brief(error)})") from None
-
-
-def _brief(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120]
+        raise UserError(f"{path}: not a readable safetensors file ({in_one_line(error)})") from None

@@ -13,7 +13,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from diffusionmtl.data.members import name_fault
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.files import IMAGE_SUFFIXES
 from diffusionmtl.inference.video import VIDEO_SUFFIXES
 
@@ -43,11 +43,11 @@ def find_urls(given: str) -> list[tuple[str, str]]:
         root = root.rstrip("/")
         base, paths = _listed(system, root)
     except ImportError as error:  # fsspec's own words say what to install for this kind of URL
-        raise UserError(f"{given}: {_one_line(error)}") from None
+        raise UserError(f"{given}: {in_one_line(error)}") from None
     except FileNotFoundError:
         base, paths = "", []
     except Exception as error:  # every kind of store has errors of its own
-        raise UserError(f"{given}: cannot be listed ({_one_line(error)})") from None
+        raise UserError(f"{given}: cannot be listed ({in_one_line(error)})") from None
     found = []
     for path in sorted(paths):
         name = path.removeprefix(f"{base}/") if base else path.lstrip("/")
@@ -78,7 +78,7 @@ def fetched(url: str, tries: int = TRIES, pause: float = PAUSE) -> Iterator[Path
                 raise UserError(f"{url}: no such file") from None
             except Exception as error:  # every kind of store has errors of its own
                 if not left:
-                    raise UserError(f"{url}: cannot be fetched ({_one_line(error)}), tried {tries} times") from None
+                    raise UserError(f"{url}: cannot be fetched ({in_one_line(error)}), tried {tries} times") from None
                 time.sleep(pause * 2 ** (tries - 1 - left))
         try:
             yield path
@@ -108,7 +108,3 @@ def _is_wanted(name: str) -> bool:
 def _fetch(url: str, path: Path) -> None:
     with fsspec.open(url, "rb") as stream, path.open("wb") as file:
         shutil.copyfileobj(stream, file, 1 << 20)  # pyright: ignore[reportArgumentType]
-
-
-def _one_line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -12,7 +12,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
 
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.sharing.contents import LIST, MAX_LIST, Entry, check_files, read_list
 
 MAX_MEMBERS = 1000
@@ -64,7 +64,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        reason = in_one_line(error, 100)
         raise UserError(f"{path}: not a readable zip file ({reason}); get it anew") from None
 
 

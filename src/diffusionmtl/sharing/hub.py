@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.sharing.contents import LIST, Entry, check_files, check_size, needed, read_list
 
 PREFIX = "hf://"
@@ -164,14 +164,14 @@ def _explained(error: Exception, name: HubName) -> Exception:
     if isinstance(error, RevisionNotFoundError):
         return UserError(f"{name}: has no revision '{name.revision}'; see {where}/commits/main")
     if isinstance(error, LocalEntryNotFoundError) or _silent(error):
-        reason = "it is not in the cache either" if isinstance(error, LocalEntryNotFoundError) else _brief(error)
+        reason = "it is not in the cache either" if isinstance(error, LocalEntryNotFoundError) else in_one_line(error)
         return UserError(f"{name}: {_api().endpoint} cannot be reached ({reason}); check the network or HF_ENDPOINT")
     if isinstance(error, EntryNotFoundError):
         return UserError(f"{name}: has no {LIST} or a file that it lists; only what 'diffusionmtl push' wrote is read")
     if status in (401, 403):
         return UserError(f"{name}: the hub refuses ({status}); {_LOG_IN} with a token that may write there")
-    return UserError(f"{name}: the hub answered {_brief(error)}") if status or isinstance(error, ValueError) else error
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    return (
+        UserError(f"{name}: the hub answered {in_one_line(error)}")
+        if status or isinstance(error, ValueError)
+        else error
+    )

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from diffusionmtl.build import REFINING, TrainingData, describe_run
 from diffusionmtl.config import Settings, TrainSettings
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.synced import synchronise
 from diffusionmtl.processes import is_first
@@ -137,7 +137,7 @@ def check_machine(train: TrainSettings) -> None:
                 enable_model_summary=False,
             )
         except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error, 200)
             asked = f"--accelerator {train.accelerator} --devices {train.devices} --strategy {train.strategy}"
             raise UserError(f"{asked} --precision {train.precision}: {reason}") from None
 
