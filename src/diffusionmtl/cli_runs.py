@@ -16,6 +16,7 @@ from diffusionmtl.errors import UserError
 
 if TYPE_CHECKING:
     from diffusionmtl.inference.tiles import Tiling
+    from diffusionmtl.scale.pool import Cluster
 
 
 def _run_arguments(parser: ArgumentParser, required: bool = True) -> None:
@@ -32,6 +33,21 @@ def _precision_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision", type=Literal["fp32", "bf16"], default="fp32", help="bf16 is for processors that have it"
     )
+
+
+def _ray_arguments(parser: ArgumentParser, more: str = "") -> None:
+    parser.add_argument("--ray", type=str, help=f"by Ray's workers: local, auto, or HOST:PORT of a cluster{more}")
+    parser.add_argument("--workers", type=PositiveInt, help="of --ray; one per processor, or per GPU, if left out")
+
+
+def _cluster(args: Namespace) -> "Cluster | None":
+    if args.ray is None:
+        if args.workers is not None:
+            raise UserError(f"--workers {args.workers}: means nothing without --ray; add --ray local")
+        return None
+    from diffusionmtl.scale.pool import Cluster
+
+    return Cluster(args.ray, args.workers, gpu=args.device.startswith("cuda"))
 
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
@@ -130,10 +146,7 @@ def _predict_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--flip", action="store_true", help="see the mirror image too and take the mean")
     parser.add_argument("--every", type=PositiveInt, default=1, help="predict each n-th frame of a video")
     parser.add_argument("--resume", action="store_true", help="leave out what was predicted with the same settings")
-    parser.add_argument(
-        "--ray", type=str, help="by Ray's workers: local, auto, or HOST:PORT of a cluster; images may be URLs then"
-    )
-    parser.add_argument("--workers", type=PositiveInt, help="of --ray; one per processor, or per GPU, if left out")
+    _ray_arguments(parser, "; images may be URLs then")
     trust_arguments(parser)
     add_settings(parser, DataSettings, ("max_pixels",))
 
@@ -149,10 +162,9 @@ def _predict(args: Namespace) -> int:
         tiling = Tiling((args.tile[0], args.tile[1]), overlap)
     elif args.overlap is not None:
         raise UserError(f"--overlap {args.overlap}: means nothing without --tile H W")
-    if args.workers is not None and args.ray is None:
-        raise UserError(f"--workers {args.workers}: means nothing without --ray; add --ray local")
+    cluster = _cluster(args)
     try:
-        pictures = _predicted(args, tiling)
+        pictures = _predicted(args, tiling, cluster)
     except KeyboardInterrupt:
         print("\nstopped; the same command with --resume goes on", file=sys.stderr)
         return 130
@@ -160,7 +172,7 @@ def _predict(args: Namespace) -> int:
     return 0
 
 
-def _predicted(args: Namespace, tiling: "Tiling | None") -> list[Path]:
+def _predicted(args: Namespace, tiling: "Tiling | None", cluster: "Cluster | None") -> list[Path]:
     from diffusionmtl.commands.predict import Plan, Request, predict
 
     run, out, request = Path(args.run), Path(args.out), Request(args.samples, args.seed, tiling, args.flip)
@@ -174,12 +186,10 @@ def _predicted(args: Namespace, tiling: "Tiling | None") -> list[Path]:
         precision=args.precision,
         calibrated=not args.uncalibrated,
     )
-    if args.ray is None:
+    if cluster is None:
         return predict(run, args.images, out, request, **words)
     from diffusionmtl.commands.predict_on_ray import predict_on_ray
-    from diffusionmtl.scale.pool import Cluster
 
-    cluster = Cluster(args.ray, args.workers, gpu=args.device.startswith("cuda"))
     return predict_on_ray(Plan(run, out, request, **words), args.images, cluster)
 
 
@@ -198,6 +208,7 @@ def _complete_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--uncalibrated", action="store_true", help="leave out the run's calibration.json")
     parser.add_argument("--shown", type=NonNegativeInt, default=200, help="images on the review pages")
     parser.add_argument("--resume", action="store_true", help="go on in --out")
+    _ray_arguments(parser)
 
 
 def _complete(args: Namespace) -> int:
@@ -207,6 +218,7 @@ def _complete(args: Namespace) -> int:
     if not 0 < args.precision <= 1:
         raise UserError(f"--precision {args.precision:g}: is a share, more than 0 and at most 1; 0.95 for instance")
     thresholds = parse_thresholds(args.threshold)
+    cluster = _cluster(args)
     try:
         manifest = complete(
             Path(args.run),
@@ -218,6 +230,7 @@ def _complete(args: Namespace) -> int:
             calibrated=not args.uncalibrated,
             resume=args.resume,
             shown=args.shown,
+            cluster=cluster,
         )
     except KeyboardInterrupt:
         print("\nstopped; the same command with --resume goes on", file=sys.stderr)

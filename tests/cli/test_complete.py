@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffusionmtl.build import build_training_data, build_training_set
 from diffusionmtl.cli import main
-from diffusionmtl.commands import complete as command
+from diffusionmtl.commands import completing
 from diffusionmtl.commands.completed_files import read_levels
 from diffusionmtl.commands.held_out import held_out_labels
 from diffusionmtl.config import Settings
@@ -197,7 +197,7 @@ def test_a_folder_that_holds_something_else_is_refused(data, run, completed, tmp
 
 def test_interrupted_it_goes_on_where_it_was(data, run, completed, tmp_path, monkeypatch):
     seen: list[int] = []
-    usual: Callable = command.answers
+    usual: Callable = completing.answers
 
     def watched(*args):
         if len(seen) == 4:
@@ -206,7 +206,7 @@ def test_interrupted_it_goes_on_where_it_was(data, run, completed, tmp_path, mon
         seen.append(1)
         return usual(*args)
 
-    monkeypatch.setattr(command, "answers", watched)
+    monkeypatch.setattr(completing, "answers", watched)
     words = ["complete", str(run), "--data", str(data), "--out", str(tmp_path / "out"), *QUICK, *KEEP_ALL]
     assert main(words) == 130
     assert not (tmp_path / "out/dataset.yaml").exists()

@@ -5,10 +5,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from diffusionmtl.commands import predict_on_ray as command
+from diffusionmtl.commands import complete_on_ray, predict_on_ray
+from diffusionmtl.commands.completed_files import Place
 from diffusionmtl.commands.predict import Job
 
-usual = command._answering
+predicting = predict_on_ray._answering
+completing = complete_on_ray._answering
 
 
 def dying_once(marker: Path, part: str, *words: Any):
@@ -19,14 +21,39 @@ def dying_once(marker: Path, part: str, *words: Any):
         if source.path.stem == part and not marker.exists():
             marker.touch()
             (job.out / "depth").mkdir(exist_ok=True)
-            (job.out / f"depth/.{name}.png.{os.getpid()}.part").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            die_writing(job.out / f"depth/{name}.png")
         with (marker.parent / "answered.txt").open("a") as file:
             file.write(f"{name}\n")
         return image(job, source, pixels, name, content)
 
     Job._image = poisoned
-    return usual(*words)
+    return predicting(*words)
+
+
+def dying_once_completing(marker: Path, part: str, *words: Any):
+    """The same when it completes the image `part`, after the first answer."""
+    given, answer = Place.given, Place.answer
+
+    def counted(place, index, task):
+        if task is None:
+            with (marker.parent / "answered.txt").open("a") as file:
+                file.write(f"{place.dataset.names[index]}\n")
+        return given(place, index, task)
+
+    def poisoned(place, index, task, *rest):
+        files = answer(place, index, task, *rest)
+        if place.dataset.names[index] == part and not marker.exists():
+            marker.touch()
+            die_writing(files[-1])
+        return files
+
+    Place.given, Place.answer = counted, poisoned
+    return completing(*words)
+
+
+def die_writing(path: Path) -> None:
+    path.with_name(f".{path.name}.{os.getpid()}.part").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def always_dying(given: Any) -> Any:

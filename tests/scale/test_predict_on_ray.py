@@ -10,6 +10,7 @@ from PIL import Image
 
 from diffusionmtl.cli import main
 from diffusionmtl.commands import predict_on_ray as command
+from diffusionmtl.commands.on_ray import Shared
 from diffusionmtl.commands.predict import Plan, Request, predict
 from diffusionmtl.commands.predict_on_ray import predict_on_ray
 from diffusionmtl.errors import UserError
@@ -112,4 +113,4 @@ def test_workers_that_see_something_else_refuse(tiny_run, tmp_path, which):
     plan = Plan(tiny_run, tmp_path, Request())
     settings = plan.job().finished.settings if which == "out" else "other"
     with pytest.raises(UserError, match="on a disk that all machines share"):
-        command._answering(plan, settings, tmp_path / "token")
+        command._answering(plan, Shared(tiny_run, tmp_path, settings, tmp_path / "token"))

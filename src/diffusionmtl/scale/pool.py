@@ -22,7 +22,9 @@ LOCAL = "local"
 TOGETHER = 8
 # How often an input is given to a new worker after the death of the one before.
 RETRIES = 2
-LOST = "its worker died each time, most likely for want of memory; try it alone, with --tile or fewer --samples"
+LOST = (
+    "its worker died each time, most likely for want of memory; give fewer --workers or --samples, or --tile to predict"
+)
 # Only names travel through it; the least that Ray allows is 75 MB.
 _STORE_BYTES = 100_000_000
 
@@ -59,6 +61,15 @@ class Outcome:
 
 
 Answer = Callable[[Any], Any]
+
+
+def check_installed() -> None:
+    """See that there is Ray, before long work that it is to go on with.
+
+    Raises:
+        UserError: there is not; says what to install.
+    """
+    _ray()
 
 
 def work(make: Callable[[], Answer], inputs: Sequence[Any], cluster: Cluster) -> Iterator[Outcome]:
