@@ -1,6 +1,7 @@
 """How work and time grow with tasks, steps, pixels, samples and labels."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -68,6 +69,7 @@ def _mask(tasks: int, percent: int) -> np.ndarray:
     return mask
 
 
+@cache  # every axis passes through the usual step
 def _counted(settings: NetworkSettings, tasks: int, percent: int = 100, size: tuple[int, int] = given.SMALL_SIZE):
     network = given.network(settings, given.many_tasks(tasks)).to(META).train()
     batch = given.batch(network.tasks, size, _mask(tasks, percent)).to(META)
