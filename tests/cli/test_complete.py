@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from diffusionmtl.build import build_training_data, build_training_set
 from diffusionmtl.cli import main
 from diffusionmtl.commands import completing
+from diffusionmtl.commands.complete import complete
 from diffusionmtl.commands.completed_files import read_levels
 from diffusionmtl.commands.held_out import held_out_labels
 from diffusionmtl.config import Settings
@@ -25,6 +27,7 @@ from diffusionmtl.data.loading import VisibleDataset
 from diffusionmtl.data.partition import Partition, by_people, hold_out, make_partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.calibration import Calibration, digest_of, save_calibration
+from diffusionmtl.inference.complete import Asked
 from diffusionmtl.inference.load import settings_of_run
 from diffusionmtl.metrics.calibration import Scale, Temperature
 from diffusionmtl.metrics.precision import LEVELS, level_of
@@ -216,6 +219,29 @@ def test_interrupted_it_goes_on_where_it_was(data, run, completed, tmp_path, mon
     different = {name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)}
     assert {name for name in different if not name.startswith(".predicted/")} == set()
     assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_joined_folders_that_write_differently_what_is_unknown(tmp_path):
+    """One has no value for an unknown edge, and takes a class of the other for unknown."""
+    for name, ignore in (("one", {"semseg": 3}), ("other", {"edge": 100})):
+        toys = ToyDataset(5, invalid=6 if name == "other" else 0)
+        toys.tasks = tuple(replace(t, ignore=ignore[t.name]) if t.name in ignore else t for t in toys.tasks)
+        toys.tasks = tuple(task for task in toys.tasks if task.name in ("semseg", "edge"))
+        export_folder(tmp_path / name, {"train": toys})
+    words = dict(data=(str(tmp_path / "one"), str(tmp_path / "other")), labels="one", holdout=0.3)
+    settings = tiny(**words, tasks=("edge", "semseg"), epochs=1, batch=2, self_training="never")
+    run = trained(settings, tmp_path / "run").root
+    asked = Asked(samples=1, thresholds=(("edge", 0.0), ("semseg", 0.0)))
+    complete(run, settings.data, tmp_path / "out", asked, progress=False)
+    whole, made = build_training_set(settings.data), FolderDataset.open(tmp_path / "out", "train")
+    seen = Partition.load(RunFolder(run).partition, whole)
+    for index, name in enumerate(made.names):
+        assert made.annotated(index) == seen.visible[name] and len(made.annotated(index)) == 1
+        for task in made.annotated(index):
+            mine, theirs = made.label(index, task), whole.label(whole.names.index(name), task)
+            for one, other in zip(mine, theirs, strict=True):
+                assert torch.equal(one.as_subclass(Tensor), other.as_subclass(Tensor))
+    assert len(made) == 10
 
 
 def test_a_label_that_was_taken_away_does_not_come_back(data, run, completed, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Several data sets as one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -71,6 +73,23 @@ def test_a_name_that_means_two_things_becomes_two_tasks(other):
 def test_files_may_be_written_differently(other):
     joined = JoinedDataset([Constant("one", (SEMSEG,)), Constant("two", (other,))])
     assert joined.tasks == (SEMSEG,)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "united"),
+    [
+        (Saliency("t"), Saliency("t", ignore=9), Saliency("t", ignore=9)),
+        (Saliency("t", ignore=9), Saliency("t", ignore=8), Saliency("t", ignore=9)),
+        (Depth("t", limit=10.0), Depth("t", limit=90.0, scale=1.0), Depth("t", limit=90.0)),
+        (Depth("t", limit=90.0), Depth("t", limit=10.0), Depth("t", limit=90.0)),
+        (replace(SEMSEG, ignore=1), replace(SEMSEG, ignore=0), SEMSEG),
+        (replace(SEMSEG, ignore=1), replace(SEMSEG, ignore=1, weight=2.0), replace(SEMSEG, ignore=1)),
+        (replace(SEMSEG, ignore=9), SEMSEG, replace(SEMSEG, ignore=9)),
+    ],
+)
+def test_files_of_the_union_can_say_what_those_of_each_say(first, other, united):
+    first, other, united = (replace(task, name="t") for task in (first, other, united))
+    assert JoinedDataset([Constant("one", (first,)), Constant("two", (other,))]).tasks == (united,)
 
 
 def test_namesakes_are_told_apart_by_the_folder_above(tmp_path):

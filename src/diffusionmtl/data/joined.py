@@ -20,7 +20,8 @@ class JoinedDataset(DenseDataset):
     """The union of data sets. Image names get the name of their data set in front: `people/0001`.
 
     Tasks of one name are one task where they mean the same. Where they do not (two segmentations with other classes),
-    each becomes a task of its own, named after its data set too: `semseg_people`, `semseg_streets`.
+    each becomes a task of its own, named after its data set too: `semseg_people`, `semseg_streets`. Where only their
+    files are written otherwise the first stands for all, with files that can say what the others' say (`Task.beside`).
 
     Attributes:
         parts: the data sets, in order.
@@ -36,7 +37,8 @@ class JoinedDataset(DenseDataset):
         united: dict[str, Task] = {}
         for part, words in zip(self.parts, self._words, strict=True):
             for task in part.tasks:
-                united.setdefault(words[task.name], replace(task, name=words[task.name]))
+                own = replace(task, name=words[task.name])
+                united[own.name] = united[own.name].beside(own) if own.name in united else own
         self.tasks = tuple(united.values())
         self.caveats = tuple(caveat for part in self.parts for caveat in part.caveats)
         # A task shared with a data set of other rules keeps the rules of neither.

@@ -125,6 +125,10 @@ class Task(ABC):
         """The same task, with files that can say of a pixel that nothing is known; by default they all can."""
         return self
 
+    def beside(self, other: "Task") -> "Task":
+        """The same task, with files that can say what those of `other`, a task of equal meaning, say too."""
+        return self
+
     def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
         """What some program predicted, from a file as `write` makes it, in the form that `activate` gives.
 

@@ -132,6 +132,12 @@ class BinaryTask(Task):
         """With an `ignore` value."""
         return self if self.ignore is not None else replace(self, ignore=UNKNOWN)
 
+    def beside(self, other: Task) -> Task:
+        """With the `ignore` value of the other if it has none of its own."""
+        if not isinstance(other, BinaryTask) or self.ignore is not None:
+            return self
+        return replace(self, ignore=other.ignore)
+
     def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
         """The probability of yes, from an 8- or 16-bit picture or a `.npy` of numbers in [0, 1]."""
         return read_probability(path)[None]

@@ -1,7 +1,7 @@
 """Depth in metres."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -129,6 +129,10 @@ class Depth(Task):
         picture = stem.with_name(f"{stem.name}.png")
         files.write_picture(picture, units)
         return [files.write_array(stem.with_name(f"{stem.name}.npy"), metres), picture]
+
+    def beside(self, other: Task) -> Task:
+        """With the higher `limit` of both."""
+        return replace(self, limit=other.limit) if isinstance(other, Depth) and other.limit > self.limit else self
 
     def loss(
         self, raw: Float[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]

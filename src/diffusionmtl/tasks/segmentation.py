@@ -1,7 +1,7 @@
 """Semantic segmentation: one class per pixel. Human parts are a segmentation with other classes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from diffusionmtl import colour, files, losses
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.metrics import functional as mf
-from diffusionmtl.tasks.base import Meter, drawn_grey_where_invalid
+from diffusionmtl.tasks.base import Meter, Task, drawn_grey_where_invalid
 from diffusionmtl.tasks.charts import ClassCounts, Counts
 from diffusionmtl.tasks.joint import JointClasses
 
@@ -147,6 +147,13 @@ class SemanticSegmentation(JointClasses):
         path = stem.with_name(f"{stem.name}.png")
         files.write_picture(path, index.astype(np.uint8), palette=colours)
         return [path]
+
+    def beside(self, other: Task) -> Task:
+        """With an `ignore` that is no class, where another data set takes for a class what is unknown in this one."""
+        differs = isinstance(other, SemanticSegmentation) and self.ignore != other.ignore
+        if not differs or not 0 <= self.ignore < self.channels:
+            return self
+        return replace(self, ignore=max(255, self.channels))
 
     def read_prediction(self, path: Path) -> Float[Tensor, "a h w"]:
         """1 for the predicted class, 0 for the others."""
