@@ -193,7 +193,8 @@ class _QuickDenoiser(Denoiser):
         if isinstance(layer, SeparableConv):
             x, layer = layer.depthwise(x), layer.pointwise
         assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-        return F.conv2d(x, layer.weight, layer.bias + self.shift[step], padding=layer.padding)
+        # Its own way to convolve, whatever kind of convolution it is.
+        return layer._conv_forward(x, layer.weight, layer.bias + self.shift[step])
 
     def _estimate(
         self, task: str, signal: Float[Tensor, "n c h w"], embedded: dict[str, Tensor], part: Float[Tensor, "n d k l"]
