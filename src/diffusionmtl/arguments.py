@@ -34,12 +34,18 @@ class Parser(ArgumentParser):
         line = " ".join(message.split())
         if wrong := _WRONG_TYPE.fullmatch(line):
             line = _in_words(*wrong.groups(default=""))
-        if "nrecognized" in line:
-            for word in line.split():
-                if word.startswith("--"):
-                    line += nearest(word.split("=")[0], [o for action in self._actions for o in action.option_strings])
-                    break
+        if "nrecognized arguments:" in line:
+            line = _unknown(line.partition("arguments:")[2].split(), list(self._option_string_actions))
         raise UserError(f"{line} (see {self.prog} --help)")
+
+
+def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
+    """Words that no option takes."""
+    word = next((word.split("=")[0] for word in words if word.startswith("-")), None)
+    if word is not None:
+        return f"{word}: no such option.{nearest(word, options)}"
+    example = f", --data {words[0]} for instance" if "--data" in options else ""
+    return f"{words[0]}: belongs to no option; name the one that it is for{example}"
 
 
 def _in_words(option: str, expected: str, got: str, other: str) -> str:

@@ -25,7 +25,7 @@ from diffusionmtl.data.selected import SelectedTasks
 from diffusionmtl.data.shards import ShardsDataset, shard_splits
 from diffusionmtl.data.transforms import Augmentation
 from diffusionmtl.diffusion import scaled_linear_schedule
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.models.backbone import Backbone, timm_backbone
 from diffusionmtl.models.denoiser import Denoiser
 from diffusionmtl.models.initial import InitialNetwork
@@ -77,7 +77,7 @@ def build_network(
         torch.default_generator.manual_seed(derive_seed(seed, "weights"))
         body = backbone or timm_backbone(settings.backbone, settings.pretrained)
         if settings.backbone_weights and backbone is None:
-            load_backbone_weights(body, Path(settings.backbone_weights))
+            load_backbone_weights(body, Path(settings.backbone_weights), settings.backbone)
         initial = _initial(tasks, settings, body)
         refiner = _refiner(tasks, settings, initial) if settings.method in REFINING else None
     return Network(tasks, initial, refiner)
@@ -132,7 +132,9 @@ def with_weights(tasks: Sequence[Task], weights: dict[str, float]) -> tuple[Task
     names = {task.name for task in tasks}
     for name in weights:
         if name not in names:
-            raise UserError(f"task_weights: no task '{name}'; tasks are {', '.join(sorted(names))}")
+            raise UserError(
+                f"--task-weights {name}: no such task.{nearest(name, names)} Known: {', '.join(sorted(names))}"
+            )
     return tuple(replace(task, weight=weights.get(task.name, task.weight)) for task in tasks)
 
 

@@ -5,7 +5,6 @@ place where imports stand inside functions.
 """
 # ruff: noqa: PLC0415
 
-import errno
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -19,6 +18,7 @@ from diffusionmtl.arguments import CONFIG, PRESET, Parser, add_settings, parsed
 from diffusionmtl.cli_data import DATA_COMMANDS, Command
 from diffusionmtl.cli_doctor import DOCTOR_COMMANDS
 from diffusionmtl.cli_export import EXPORT_COMMANDS
+from diffusionmtl.cli_failures import explained
 from diffusionmtl.cli_runs import RUN_COMMANDS
 from diffusionmtl.cli_serve import SERVE_COMMANDS
 from diffusionmtl.cli_share import SHARE_COMMANDS
@@ -26,15 +26,6 @@ from diffusionmtl.config import GROUPS, settings_from_parsed
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.processes import is_first
 
-EXTRAS = {"lightning": "train", "tensorboard": "train", "ray": "scale", "fsspec": "scale"}
-EXTRAS |= dict.fromkeys(("gradio", "fastapi", "starlette", "uvicorn"), "demo")
-EXTRAS |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export")
-# What a disk or its owner answers; other errors of the operating system are mistakes of this program.
-NOT_OURS = {
-    getattr(errno, name)
-    for name in "EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO EEXIST EISDIR ENOTDIR ENAMETOOLONG".split()
-    if hasattr(errno, name)
-}
 COMPARED = ("method", "labels", "label_seed", "seed")
 
 
@@ -51,18 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
-    except OSError as error:
-        if error.errno not in NOT_OURS:
+    except Exception as error:
+        said = explained(error, _options(arguments))
+        if said is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"diffusionmtl: {where}{error.strerror}; make room there or choose another place", file=sys.stderr)
+        print(f"diffusionmtl: {said}", file=sys.stderr)
         return 2
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        print(f"diffusionmtl: needs {error.name}: pip install 'diffusionmtl[{extra}]'", file=sys.stderr)
-        return 2
+
+
+def _options(arguments: list[str]) -> list[str]:
+    words, _ = _command(arguments)
+    return [] if words is None else list(command_parser(words)._option_string_actions)
 
 
 def _run(arguments: list[str]) -> int:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from diffusionmtl.errors import UserError, in_one_line
+from diffusionmtl.errors import UserError, in_one_line, nearest
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 150_000_000
@@ -30,22 +30,33 @@ _SIDEWAYS = (5, 6, 7, 8)
 _pillow_limit = threading.Lock()
 
 
+def nearest_beside(path: Path) -> str:
+    """As `errors.nearest`, of what lies in the folder in which `path` does not."""
+    try:
+        return nearest(path.name, os.listdir(path.absolute().parent))
+    except OSError:
+        return ""
+
+
 def check_plain(path: Path) -> int:
     """The size in bytes of an ordinary file, or of the one that a link leads to.
 
     Raises:
-        UserError: there is none, or it is a folder, a pipe or a device: reading these may never end.
+        UserError: there is none, it may not be read, or it is a folder, a pipe or a device: reading these may never
+            end.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file.{nearest_beside(path)}".removesuffix(".")) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({in_one_line(error)})") from None
     if stat.S_ISDIR(found.st_mode):
         raise UserError(f"{path}: is a folder, a file was expected")
     if not stat.S_ISREG(found.st_mode):
         raise UserError(f"{path}: is a pipe or a device, no ordinary file; copy what is in it to a file")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: permission denied; make it readable, with chmod u+r for instance")
     return found.st_size
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import IMAGE_SUFFIXES
+from diffusionmtl.files import IMAGE_SUFFIXES, nearest_beside
 from diffusionmtl.inference.video import VIDEO_SUFFIXES, is_video
 
 
@@ -42,6 +42,8 @@ def find_sources(names: Iterable[str]) -> list[Source]:
         here = _found(given)
         if not here and "://" in given:
             raise UserError(f"{given}: URLs are read by Ray's workers; add --ray local")
+        if not here and not glob.has_magic(given) and not Path(given).exists():
+            raise UserError(f"{given}: no such file or folder.{nearest_beside(Path(given))}".removesuffix("."))
         if not here:
             known = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
             raise UserError(f"{given}: no image there; give files, folders or globs of {known}")

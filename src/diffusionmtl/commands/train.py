@@ -14,6 +14,7 @@ from diffusionmtl.build import (
     build_training_set,
     check_batch,
     describe_run,
+    is_built_in,
     restore_run,
 )
 from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
@@ -82,7 +83,8 @@ def train(
     if first and not resume:
         visible = [partition.visible[name] for name in dataset.names]
         started = _started(settings, start_from)
-        check_samples(dataset, visible, progress_bar("checking data") if progress else None)
+        doubts = check_samples(dataset, visible, progress_bar("checking data") if progress else None)
+        _warn(doubts, settings)
         claim_folder(out, "this run")
         partition.save(run.partition)
         write_bytes_atomically(run.held_out, "".join(f"{name}\n" for name in data.held_out).encode())
@@ -98,6 +100,12 @@ def _started(settings: Settings, start_from: Path | None) -> Started:
     if started.backbone is not None and (caution := started.backbone.caution()):
         print(f"warning: {caution}", file=sys.stderr)
     return started
+
+
+def _warn(doubts: Sequence[str], settings: Settings) -> None:
+    """Aloud, what looks wrong about somebody's own data."""
+    for doubt in doubts if not any(map(is_built_in, settings.data.data)) else ():
+        print(f"warning: {doubt} (look: diffusionmtl data inspect {settings.data.data[0]})", file=sys.stderr)
 
 
 def _introduce(settings: Settings, partition: Partition, dataset: DenseDataset) -> None:

@@ -96,6 +96,10 @@ class DenseDataset(ABC):
             UserError: the file cannot be read or holds what the task cannot have.
         """
 
+    def instead_of_labels(self, task: str) -> str:
+        """For a task without any label: why what may seem to be one is none, with what to do; empty if unknown."""
+        return ""
+
     def path(self, index: int, task: str | None) -> Path | None:
         """Where the file of `stored` lies on disk by itself; None where it does not."""
         return None

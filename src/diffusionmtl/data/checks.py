@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Sequence, Set
 
+from torch import Tensor
+
 from diffusionmtl.data.base import DenseDataset, read_sample
+from diffusionmtl.data.figures import Figures
 from diffusionmtl.errors import UserError
 
 
@@ -19,9 +22,10 @@ def check_tasks_labelled(dataset: DenseDataset) -> None:
         if not wanting:
             return
     task = wanting[0]
+    example = f"{task.name}/{dataset.names[0]}{task.suffixes[0]}"
     raise UserError(
-        f"{dataset.name}: task '{task.name}' has no label for any of {len(dataset)} images; add files such as "
-        f"{task.name}/{dataset.names[0]}{task.suffixes[0]} or take the task out of dataset.yaml"
+        f"{dataset.name}: task '{task.name}' has no label for any of {len(dataset)} images; "
+        + (dataset.instead_of_labels(task.name) or f"add files such as {example} or take the task out of dataset.yaml")
     )
 
 
@@ -29,29 +33,39 @@ def check_samples(
     dataset: DenseDataset,
     visible: Sequence[Set[str]],
     progress: Callable[[int, int], None] | None = None,
-) -> None:
+) -> list[str]:
     """Read every image and every label that may be seen, once, so that a bad file shows now.
 
     Args:
         visible: per image, the tasks whose label may be seen; nothing else is opened.
         progress: called with the images done and all of them.
 
+    Returns:
+        What is no error and yet looks wrong about all labels of a task together, a line each.
+
     Raises:
         UserError: the first file that cannot be read; or a task whose labels are valid nowhere in any image.
     """
-    empty = {task.name for seen in visible for task in dataset.tasks if task.name in seen}
-    example = dict.fromkeys(empty, "")
+    figures: dict[str, Figures] = {}
+    first: dict[str, str] = {}
     for index, seen in enumerate(visible):
         sample = read_sample(dataset, index, seen)
-        for task, valid in sample.valid.items():
-            if task in empty:
-                example[task] = example[task] or sample.name
-                if bool(valid.any()):
-                    empty.discard(task)
+        for task in (task for task in dataset.tasks if task.name in sample.labels):
+            if task.name not in figures:
+                figures[task.name] = Figures(task)
+                first[task.name] = str(dataset.path(index, task.name) or sample.name)
+            label, valid = (x[task.name].as_subclass(Tensor) for x in (sample.labels, sample.valid))
+            figures[task.name].add(task.describe(label, valid[0]), int(valid.sum()))
         if progress is not None:
             progress(index + 1, len(visible))
-    for task in (t.name for t in dataset.tasks if t.name in empty):
-        raise UserError(
-            f"{dataset.name}: task '{task}': every label is unknown everywhere (the first is of image "
-            f"'{example[task]}'): no pixel to learn from; check the files' unit and format or take the task out"
-        )
+    seen_tasks = [task for task in dataset.tasks if task.name in figures]
+    for task in seen_tasks:
+        if not figures[task.name].weight:
+            raise UserError(
+                f"{dataset.name}: task '{task.name}': every label is unknown everywhere (the first is "
+                f"{first[task.name]}), as 0 is in depth, and the ignore value in classes: no pixel to learn from; "
+                "check how the files were written, or take the task out of dataset.yaml"
+            )
+    return [
+        f"task '{task.name}': {doubt}" for task in seen_tasks for doubt in task.doubts(figures[task.name].summary())
+    ]

@@ -53,6 +53,10 @@ class CompletedDataset(StoredDataset):
             return self.folder.stored_label(index, task)
         return self._read_by[task].read(self.path(index, task))
 
+    def instead_of_labels(self, task: str) -> str:
+        """What the folder says."""
+        return self.folder.instead_of_labels(task)
+
     def path(self, index: int, task: str | None) -> Path:
         """The file; a KeyError where there is none."""
         if task is None or task not in self.predicted(index):

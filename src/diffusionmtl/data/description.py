@@ -28,7 +28,8 @@ def dataset_tasks(root: Path) -> tuple[Task, ...]:
     path = root / FILE_NAME
     if not root.is_dir():
         what = "is a file, a folder was expected" if root.exists() else "no such folder"
-        raise UserError(f"{root}: {what}; a data set is a folder with {FILE_NAME} and <split>/{IMAGES}")
+        near = "" if root.exists() else files.nearest_beside(root)
+        raise UserError(f"{root}: {what}; a data set is a folder with {FILE_NAME} and <split>/{IMAGES}.{near}")
     if not path.is_file():
         raise UserError(_how_to_describe(root))
     described = read_yaml(path)

@@ -63,7 +63,10 @@ class FolderDataset(StoredDataset):
         if not _SAFE_SPLIT.fullmatch(split) or not (root / split / IMAGES).is_dir():
             splits = dataset_splits(root)
             known = f"it has: {', '.join(splits)}" if splits else "it has none"
-            raise UserError(f"{root}: no split '{split}' (a folder {split}/{IMAGES}); {known}.{nearest(split, splits)}")
+            raise UserError(
+                f"{root}: no split '{split}' (a folder {split}/{IMAGES}); {known}.{nearest(split, splits)} Rename the "
+                "folder, or name another split where a command has --split"
+            )
         return cls(root, split, tasks, max_pixels)
 
     def annotated(self, index: int) -> frozenset[str]:
@@ -128,6 +131,20 @@ class FolderDataset(StoredDataset):
             for name, suffix in _files(self._folder / task.name, self.root)
             if name in self._images and name not in self._labels[task.name]
         ]
+
+    def instead_of_labels(self, task: str) -> str:
+        """Why labels that may seem to be there are none, with what to do; empty if nothing looks like them."""
+        folder = self._folder / task
+        kind = next(t for t in self.tasks if t.name == task)
+        lost = next(_files(folder, self.root), None)
+        if lost is None:
+            others = self.undeclared_folders()
+            return f"{others[0]} is no task of dataset.yaml: rename the folder or the task" if others else ""
+        path = folder / "".join(lost)
+        if lost[0] in self._images:
+            jpeg = ", and a JPEG cannot hold labels" if path.suffix.lower() in (".jpg", ".jpeg") else ""
+            return f"{path} is not read, labels of this kind are {', '.join(kind.suffixes)}{jpeg}: export it anew"
+        return f"{path} has no image {self._folder.name}/{IMAGES}/{lost[0]}: give a label the name of its image"
 
     def undeclared_folders(self) -> list[Path]:
         """Folders beside `images` that `dataset.yaml` does not name."""

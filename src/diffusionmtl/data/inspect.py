@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.completed import predicted_counts
+from diffusionmtl.data.figures import Figures
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.sheet import contact_sheet, spread_evenly
 from diffusionmtl.data.stored import StoredDataset
@@ -170,7 +171,7 @@ class _Look:
             self._tick()
 
     def _task(self, task: Task, labelled: int, indices: Sequence[int]) -> TaskFindings:
-        together = _Figures({name for name, _ in task.legend()})
+        together = Figures(task)
         pixels = read = 0
         empty: list[str] = []
         resized: list[str] = []
@@ -225,30 +226,6 @@ class _Look:
     def _note(self, which: Sequence[str], what: str) -> None:
         if which:
             self._warnings.append(f"{what}: {_some(which)}")
-
-
-class _Figures:
-    """`Task.describe` of many labels, put together."""
-
-    def __init__(self, classes: set[str]) -> None:
-        self.weight = 0
-        self._classes = classes
-        self._sums: dict[str, float] = {}
-        self._extremes: dict[str, float] = {}
-
-    def add(self, figures: Mapping[str, float], pixels: int) -> None:
-        """Add one label, of which so many pixels are known."""
-        self.weight += pixels
-        for name, value in figures.items():
-            if name in ("min", "max") and name not in self._classes:
-                keep = min if name == "min" else max
-                self._extremes[name] = keep(value, self._extremes.get(name, value))
-            else:
-                self._sums[name] = self._sums.get(name, 0.0) + value * pixels
-
-    def summary(self) -> dict[str, float]:
-        """Smallest min, largest max, means weighted by pixels."""
-        return {**self._extremes, **{name: total / max(self.weight, 1) for name, total in self._sums.items()}}
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

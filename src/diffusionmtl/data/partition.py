@@ -141,7 +141,7 @@ def _checked(
     tasks: list[str],
     known: Annotated,
     dataset: DenseDataset,
-    hint: str = "A line is an image name and its visible tasks, separated by tabs",
+    hint: str = "Mend the line or take it out; it is an image name and its visible tasks, separated by tabs",
 ) -> frozenset[str]:
     if name not in known:
         raise UserError(
@@ -291,7 +291,8 @@ def make_partition(mode: str, dataset: DenseDataset, seed: int) -> Partition:
     path = Path(mode)
     if not path.exists():
         raise UserError(
-            f"labels: '{mode}' is neither a file nor one of {', '.join(PROTOCOLS)}.{nearest(mode, PROTOCOLS)}"
+            f"--labels {mode}: neither a file nor one of {', '.join(PROTOCOLS)}."
+            f"{nearest(mode, PROTOCOLS) or files.nearest_beside(path)}"
         )
     return Partition.load(path, dataset)
 

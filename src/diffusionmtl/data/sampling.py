@@ -62,8 +62,8 @@ class EpochSampler(Sampler[list[Key]]):
             raise ValueError(f"batch_size {self.batch_size}, rank {rank} of {world} processes: not possible")
         if len(self.indices) < (together if self.drop_last else 1):
             raise UserError(
-                f"batch size: {together} images at once, but only {len(self.indices)} have a label to train on; "
-                "lower --batch or label more images"
+                f"--batch {self.batch_size}: {together} images at once, but only {len(self.indices)} have a label and "
+                "are not held out; lower --batch or --holdout, or label more images"
             )
         self.rank, self.world = rank, world
 

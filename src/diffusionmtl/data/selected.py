@@ -46,6 +46,10 @@ class SelectedTasks(DenseDataset):
         """Of the chosen tasks."""
         return self.dataset.predicted(index) & self._chosen
 
+    def instead_of_labels(self, task: str) -> str:
+        """What the data set says."""
+        return self.dataset.instead_of_labels(task)
+
     def path(self, index: int, task: str | None) -> Path | None:
         """Of the same file."""
         return self.dataset.path(index, task)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffusionmtl.errors import UserError, nearest
+from diffusionmtl.errors import UserError, in_one_line, nearest
 
 FINEST_STRIDE = 4
 COARSEST_GRID = 512
@@ -70,10 +70,13 @@ def timm_backbone(name: str, pretrained: bool = False) -> Backbone:
     try:
         body = _create(name, pretrained)
     except (RuntimeError, ValueError, AttributeError, AssertionError, KeyError, TypeError) as error:
-        raise UserError(f"--backbone {name}: gives no feature maps ({error}); choose another, e.g. resnet18") from error
+        raise UserError(
+            f"--backbone {name}: gives no feature maps ({in_one_line(error)}); choose another, e.g. resnet18"
+        ) from error
     except OSError as error:
         raise UserError(
-            f"--backbone {name}: its weights could not be fetched ({error}); download them and use --backbone-weights"
+            f"--backbone {name}: its weights could not be fetched ({in_one_line(error)}); download them and use "
+            "--backbone-weights FILE"
         ) from error
     info: Any = body.feature_info
     config = getattr(body, "pretrained_cfg", None) or {}

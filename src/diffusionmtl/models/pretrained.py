@@ -98,10 +98,13 @@ def _tensors_in(loaded: Any) -> Iterator[Tensor]:
             waiting.extend(item.values() if isinstance(item, Mapping) else item)
 
 
-def load_backbone_weights(backbone: Backbone, path: Path) -> None:
+def load_backbone_weights(backbone: Backbone, path: Path, name: str = "") -> None:
     """Fill a backbone with weights from a file whose names are timm's, torchvision's ResNet's or EfficientNet-Lite's.
 
     Classifier weights are left out; everything that the backbone has must be there.
+
+    Args:
+        name: of the backbone, for messages.
 
     Raises:
         UserError: weights are missing or of another shape; the first few are named.
@@ -122,8 +125,8 @@ def load_backbone_weights(backbone: Backbone, path: Path) -> None:
             found[key] = value
     if missing:
         raise UserError(
-            f"{path}: does not fit the backbone: {len(missing)} of {len(wanted)} weights missing or of another shape "
-            f"({', '.join(missing[:3])}); check --backbone"
+            f"{path}: does not fit {f'--backbone {name}' if name else 'the backbone'}: {len(missing)} of {len(wanted)} "
+            f"weights missing or of another shape ({', '.join(missing[:3])}); name the backbone that the file is of"
         )
     backbone.body.load_state_dict(found)
 

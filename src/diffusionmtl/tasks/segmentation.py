@@ -115,7 +115,7 @@ class SemanticSegmentation(JointClasses):
         if index.ndim != 2 or index.dtype.kind not in "biu":
             raise UserError(
                 f"{path}: a segmentation needs one class index per pixel, found {index.dtype} of shape "
-                f"{'x'.join(map(str, index.shape))}; save indices as a grey or palette PNG"
+                f"{'x'.join(map(str, index.shape))}; save indices as a grey or palette PNG, not the colours of classes"
             )
         # At the size of the file: as int64 a picture of 150 megapixels would take more than a gigabyte.
         index = index.view(np.uint8) if index.dtype == np.bool_ else index
@@ -244,7 +244,11 @@ class SemanticSegmentation(JointClasses):
 
     def doubts(self, figures: Mapping[str, float]) -> list[str]:
         """Classes that never occur."""
-        unused = [name for name in self.classes if not figures.get(name)]
+        used = [name for name in self.classes if figures.get(name)]
+        unused = [name for name in self.classes if name not in used]
         if not figures or not unused:
             return []
+        if len(used) == 1:
+            hint = f"a mask of 0 and 255 must be saved as 0 and 1 ({self.ignore} means unknown)"
+            return [f"every known pixel is {used[0]}: {hint}"]
         return [f"class{'es' if len(unused) > 1 else ''} never used: {', '.join(unused)}"]
