@@ -3,7 +3,7 @@
 import inspect
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import wait
 from html import escape
 from importlib.resources import files as resources
@@ -25,6 +25,7 @@ from diffusionmtl.serve.review_tab import add_review
 from diffusionmtl.serve.service import Service
 
 _POLL = 0.2
+_MOVE = "async_move_resource_to_block_cache"
 # Uploads and zips are kept for an hour, in a folder that goes when the server does.
 _SWEPT = (600, 3600)
 
@@ -64,12 +65,14 @@ def mounted(api: FastAPI, service: Service, examples: Sequence[Path], book: Book
         book: of the labels to review; no such tab if None.
         scratch: where files for visitors may lie; Gradio must have been told of it (`GRADIO_TEMP_DIR`).
     """
+    page = _page(service, examples, book, scratch)
+    _guard_files(page, scratch)
     room = resources("diffusionmtl.serve")
     script = room.joinpath("page.js").read_text("utf-8")
     fonts = ["system-ui", "sans-serif"]
     return gr.mount_gradio_app(
         api,
-        _page(service, examples, book, scratch),
+        page,
         path="/",
         footer_links=[],
         run_history=False,
@@ -102,6 +105,30 @@ def _page(service: Service, examples: Sequence[Path], book: Book | None, scratch
     return page
 
 
+def _guard_files(page: gr.Blocks, scratch: Path) -> None:
+    """Let Gradio take nothing but what was sent here.
+
+    A request may name any file of this machine and any address, and Gradio asks whether a file was sent here only where
+    it starts the server itself.
+    """
+    for block in page.blocks.values():
+        if hasattr(block, _MOVE):
+            setattr(block, _MOVE, _moving_sent(getattr(block, _MOVE), scratch))
+
+
+def _moving_sent(move: Callable[[Any], Awaitable[Any]], scratch: Path) -> Callable[[Any], Awaitable[Any]]:
+    async def moving(path: Any) -> Any:
+        return await move(None if path is None else _sent(str(path), scratch))
+
+    return moving
+
+
+def _sent(path: str, scratch: Path) -> str:
+    if not Path(path).resolve().is_relative_to(scratch.resolve()):
+        raise gr.Error("this file was not sent here; drop it on the page", print_exception=False)
+    return path
+
+
 def _scores(service: Service) -> str:
     tables = "".join(table_html(table) for table in service.about.tables)
     return (
@@ -118,7 +145,7 @@ def _add_predict(service: Service, examples: Sequence[Path], visitors: Visitors,
                 label="Image", type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"], height=300
             )
             # Gradio would decode the file, whatever it is, before we can look at its size.
-            image.preprocess = lambda payload: None if payload is None else payload.path
+            image.preprocess = lambda payload: None if payload is None else _sent(payload.path, scratch)
         with gr.Column(scale=1, min_width=260):
             samples = gr.Slider(
                 1, limits.samples, value=min(4, limits.samples), step=1, label="Samples", visible=refines,
@@ -194,7 +221,7 @@ def _nothing(status: str) -> tuple[str, str, Any]:
 def _shown(found: Answer, run: str, scratch: Path) -> tuple[str, str, Any]:
     height, width = found.prediction.image.shape[-2:]
     draws = "one sample" if found.asked.samples == 1 else f"{found.asked.samples} samples"
-    words = f"{width}×{height}, {draws}, seed {found.asked.seed}: {found.seconds:.1f} s"
+    words = f"{height} × {width} pixels (height × width), {draws}, seed {found.asked.seed}: {found.seconds:.1f} s"
     file = scratch / uuid4().hex / f"{found.name}.zip"
     file.parent.mkdir(parents=True)
     file.write_bytes(as_zip(found, run))
