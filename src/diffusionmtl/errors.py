@@ -23,6 +23,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def in_one_line(error: BaseException, most: int = 160) -> str:
-    """What an error says, in one line of at most `most` characters; its type if it says nothing."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+def in_one_line(error: BaseException, most: int = 160, typed: bool = False) -> str:
+    """What an error says, in one line of at most `most` characters.
+
+    Its type stands before it if `typed`, and in its place if it says nothing.
+    """
+    said, kind = " ".join(str(error).split()), type(error).__name__
+    return (f"{kind}: {said}" if typed and said else said or kind)[:most]

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from diffusionmtl.cache import default_cache
 from diffusionmtl.data.base import read_sample
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.rooms import chunks, draw_room
 from diffusionmtl.data.rooms.chunks import FIELDS, RoomStore, draw_missing
-from diffusionmtl.data.rooms.dataset import RoomsDataset, default_cache, export_rooms, rooms_tasks
+from diffusionmtl.data.rooms.dataset import RoomsDataset, export_rooms, rooms_tasks
 from diffusionmtl.errors import UserError
 
 SIZE = (16, 24)

@@ -16,6 +16,9 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from diffusionmtl.cache import default_cache
+from diffusionmtl.errors import in_one_line
+
 NAME = "diffusionmtl"
 LEAST_FREE_BYTES = 2_000_000_000
 GIGABYTE = 1e9
@@ -161,7 +164,7 @@ def _look_at_torch(found: Diagnosis, test: bool) -> None:
     try:
         import torch
     except Exception as error:  # a torch that was built for another machine fails in ways of its own
-        found.problems.append(f"torch cannot be imported: {_line(error)}")
+        found.problems.append(f"torch cannot be imported: {in_one_line(error, 300, typed=True)}")
         return
     found.devices = [Device("cpu", f"{torch.get_num_threads()} threads", _memory("MemTotal"))]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
@@ -174,17 +177,13 @@ def _look_at_torch(found: Diagnosis, test: bool) -> None:
     try:
         from diffusionmtl.commands.selftest import self_test
     except Exception as error:
-        found.problems.append(f"{NAME} cannot be imported: {_line(error)}")
+        found.problems.append(f"{NAME} cannot be imported: {in_one_line(error, 300, typed=True)}")
         return
     for device in found.devices:
         for check in self_test(torch.device(device.name)):
             found.checks.append({"device": device.name, **asdict(check)})
             if check.wrong:
                 found.problems.append(f"self-test on {device.name}, {check.name}: {check.wrong}")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _version(name: str) -> str | None:
@@ -209,9 +208,8 @@ def _memory(word: str) -> int | None:
 
 
 def _places() -> list[Place]:
-    said = os.environ.get("DIFFUSIONMTL_CACHE")
-    cache = Path(said).expanduser() if said else Path.home() / ".cache" / NAME
-    return [Place(name, str(path), _free(Path(path))) for name, path in {"here": Path.cwd(), "cache": cache}.items()]
+    places = {"here": Path.cwd(), "cache": default_cache()}
+    return [Place(name, str(path), _free(path)) for name, path in places.items()]
 
 
 def _free(path: Path) -> int:

@@ -13,6 +13,7 @@ from diffusionmtl.build import build_network, describe_run
 from diffusionmtl.config import Settings, changed
 from diffusionmtl.data.collate import collate
 from diffusionmtl.diffusion import SeededNoise
+from diffusionmtl.errors import in_one_line
 from diffusionmtl.inference.load import load
 from diffusionmtl.inference.prediction import Prediction
 from diffusionmtl.inference.predictor import Predictor
@@ -65,7 +66,7 @@ def _fault(step: Callable[[_Bench], str | None], bench: _Bench) -> str | None:
     try:
         return step(bench)
     except Exception as error:  # a broken installation can make anything throw; the doctor reports it
-        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return in_one_line(error, 300, typed=True)
 
 
 def _train(bench: _Bench) -> str | None:

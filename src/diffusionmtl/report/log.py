@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.files import read_json
 from diffusionmtl.report.content import Curve, Series
 from diffusionmtl.runfolder import RunFolder
@@ -112,7 +112,7 @@ def read_metrics(run: RunFolder) -> Metrics | None:
         return metrics_of(read_json(path)) if path.exists() else None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{path}: not the scores of a run ({type(error).__name__}: {' '.join(str(error).split())[:80]}); "
+            f"{path}: not the scores of a run ({in_one_line(error, 100, typed=True)}); "
             f"make them again with 'diffusionmtl evaluate {run.root}'"
         ) from None
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 
 LOCAL = "local"
 # Inputs handed over at once: fewer would make Ray the slow part of small images.
@@ -125,10 +125,10 @@ class _Worker:
             return {"fault": str(error)}
         except OSError as error:
             if error.errno is None:
-                return {"fault": _one_line(error)}
+                return {"fault": in_one_line(error, 200, typed=True)}
             return {"errno": error.errno, "strerror": error.strerror, "filename": str(error.filename or "")}
         except Exception as error:
-            return {"fault": _one_line(error)}
+            return {"fault": in_one_line(error, 200, typed=True)}
 
 
 def _outcomes(ray: Any, answered: Any, cluster: Cluster) -> Iterator[Outcome]:
@@ -145,7 +145,7 @@ def _outcomes(ray: Any, answered: Any, cluster: Cluster) -> Iterator[Outcome]:
             yield Outcome(int(row["number"]), **said)
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"--ray {cluster.address}: the cluster failed ({_one_line(error)}); go on with --resume"
+            f"--ray {cluster.address}: the cluster failed ({in_one_line(error, 200, typed=True)}); go on with --resume"
         ) from None
     finally:
         loud.setLevel(level)
@@ -198,8 +198,8 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR, **words)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise UserError(
-            f"--ray {cluster.address}: no cluster there ({_one_line(error)}); start one with 'ray start --head', or "
-            f"say {LOCAL}"
+            f"--ray {cluster.address}: no cluster there ({in_one_line(error, 200, typed=True)}); start one with 'ray "
+            f"start --head', or say {LOCAL}"
         ) from None
     try:
         yield
@@ -215,8 +215,3 @@ def _ray() -> tuple[Any, Any]:
         missing = error.name or "ray"
         raise UserError(f"--ray: needs {missing}: pip install 'diffusionmtl[scale]'") from None
     return ray, ray.data
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__

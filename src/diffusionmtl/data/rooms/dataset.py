@@ -1,6 +1,5 @@
 """The drawn rooms as a data set."""
 
-import os
 from collections.abc import Mapping, Set
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
+from diffusionmtl.cache import default_cache
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.export import export_folder
 from diffusionmtl.data.rooms.chunks import RENDER_VERSION, Progress, RoomStore, draw_missing
@@ -17,7 +17,7 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Boundary, Depth, Saliency, SemanticSegmentation, SurfaceNormals, Task
 
-__all__ = ["RENDER_VERSION", "RoomsDataset", "default_cache", "export_rooms", "rooms_tasks"]
+__all__ = ["RENDER_VERSION", "RoomsDataset", "export_rooms", "rooms_tasks"]
 
 # Seeds of the splits never meet: a data set's seed owns ten million room seeds, each split half of them.
 _SEEDS = 10_000_000
@@ -34,12 +34,6 @@ def rooms_tasks() -> tuple[Task, ...]:
         Saliency("saliency"),
         SemanticSegmentation("human_parts", classes=PART_CLASSES, weight=2.0),
     )
-
-
-def default_cache() -> Path:
-    """Where drawn rooms are kept: `$DIFFUSIONMTL_CACHE`, or `~/.cache/diffusionmtl`."""
-    said = os.environ.get("DIFFUSIONMTL_CACHE")
-    return Path(said).expanduser() if said else Path.home() / ".cache" / "diffusionmtl"
 
 
 class RoomsDataset(DenseDataset):
