@@ -25,6 +25,7 @@ SHARED = {
     "checkpoints/best.safetensors",
     "checkpoints/last.safetensors",
     "config.yaml",
+    "held-out.txt",
     "log/metrics.csv",
     "metrics.json",
     "partition.txt",
@@ -48,7 +49,8 @@ def kitchen(tmp_path_factory):
         with torch.no_grad():
             next(network.parameters()).add_(1)
     run.config.write_text(config_text(settings, TASKS))
-    run.partition.write_text("# one label per image, seed 0\n# digest x\nphotos/a\tdepth\nrooms/b\tedge\n")
+    run.partition.write_text(f"# {PRIVATE}/part.txt\n# digest x\nphotos/a\tdepth\nrooms/b\tedge\n")
+    run.held_out.write_text("photos/a\n")
     run.metrics.write_text(json.dumps(METRICS))
     run.log.mkdir()
     (run.log / "metrics.csv").write_text("step,train/total\n0,1.5\n")

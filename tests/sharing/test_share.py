@@ -54,6 +54,8 @@ def test_no_path_of_this_machine_is_in_it(zipped, kitchen, tmp_path):
     settings = read_yaml(tmp_path / "run/config.yaml")
     assert settings["data"] == ["photos", "rooms"]
     assert (settings["labels"], settings["root"], settings["backbone_weights"]) == ("part.txt", None, "w.safetensors")
+    labels = (tmp_path / "run/partition.txt").read_text()
+    assert labels == "# part.txt\n# digest x\nphotos/a\tdepth\nrooms/b\tedge\n"
     scores = json.loads((tmp_path / "run/metrics.json").read_text())
     assert (scores["data"], scores["delta_m"]["reference"]) == (["photos", "rooms"], "base")
 
@@ -62,6 +64,14 @@ def test_windows_paths_are_shortened_too():
     from diffusionmtl.commands.share import _last
 
     assert [_last(p) for p in (r"C:\Users\jane\photos", "photos/", "..", "/")] == ["photos", "photos", "..", "data"]
+
+
+def test_where_labels_came_from_keeps_its_words():
+    from diffusionmtl.commands.share import _without_folders
+
+    for said in ("one label per image, seed 0", "as found", "published partition of NYUDv2, one label [0123]"):
+        assert _without_folders(said) == said
+    assert _without_folders("/home/jane/one.mat [0123, not a known file]") == "one.mat [0123, not a known file]"
 
 
 def test_the_same_run_gives_the_same_bytes(kitchen, zipped, tmp_path):
@@ -186,6 +196,17 @@ def test_links_are_refused(parts, tmp_path, capsys):
     assert "partition.txt is a link" in refused(capsys, "fetch", path, "--out", tmp_path / "run")
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("name", [LIST, "partition.txt"])
+def test_packings_that_swell_at_once_are_refused(name, packing, parts, tmp_path, capsys):
+    def pack(about, content):
+        about.compress_type = packing
+        return content
+
+    path = spoilt_member(parts, tmp_path / "bad.zip", name, pack)
+    assert f"{name} is packed as" in refused(capsys, "fetch", path, "--out", tmp_path / "run")
+
+
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, capsys):
     zeros = bytes(40 << 20)
     weights = "checkpoints/last.safetensors"
@@ -272,7 +293,7 @@ def test_the_card_says_what_it_predicts_from_what_and_how_well(kitchen, tmp_path
         'dm.load("hf://jane/kitchen")',
         "| semseg | segmentation | wall, floor, chair, table |",
         "Data: photos, rooms.",
-        "one label per image, seed 0",
+        "Labels that training saw: part.txt [",
         "| depth | rmse@pooled | 0.5000 |",
         "Weights: cc-by-nc-4.0.",
         "Training data: not stated",
@@ -283,6 +304,12 @@ def test_the_card_says_what_it_predicts_from_what_and_how_well(kitchen, tmp_path
         assert words in card, words
     assert "jane/secret" not in card
     assert parse_yaml(card.split("---\n")[1], "without aliases, which some readers refuse") == head
+
+
+def test_the_card_says_how_to_load_a_file_of_any_name(kitchen, tmp_path):
+    share(kitchen, tmp_path / 'my "best".zip')
+    with zipfile.ZipFile(tmp_path / 'my "best".zip') as archive:
+        assert 'dm.load("my \\"best\\".zip")' in archive.read("my-best/README.md").decode()
 
 
 def test_the_hub_reads_the_card(kitchen, tmp_path):

@@ -16,7 +16,7 @@ from diffusionmtl.config import Settings
 from diffusionmtl.data.benchmarks import BENCHMARKS
 from diffusionmtl.data.partition import PROTOCOLS
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.files import read_json, write_bytes_atomically
 from diffusionmtl.inference.calibration import FILE_NAME, digest_of, read_calibration
 from diffusionmtl.inference.load import ZIPPED, weights_file
 from diffusionmtl.models.pretrained import copy_network, read_network
@@ -29,7 +29,6 @@ from diffusionmtl.sharing.contents import Entry, weights_name, write_list
 from diffusionmtl.sharing.hub import fetch_run, hub_name, is_hub_name, push_run
 
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
-_LARGEST_JSON = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -134,13 +133,16 @@ def prepare(run: Path, folder: Path, address: str, terms: Terms) -> dict[str, En
     started = read_started(source)
     digests = dict(pair for name in ("last", "best") if (pair := _copy_weights(source, target, name)))
     write_bytes_atomically(target.config, config_text(settings, found.tasks).encode())
-    for path in (source.partition, source.provenance, *sorted(source.log.glob("metrics*.csv"))):
+    for path in (source.held_out, source.provenance, *sorted(source.log.glob("metrics*.csv"))):
         if path.is_file():
             (folder / path.relative_to(run)).parent.mkdir(exist_ok=True)
             shutil.copyfile(path, folder / path.relative_to(run))
+    _copy_partition(source, target)
     _copy_metrics(source, target)
     _copy_calibration(source, target, digests)
     told = replace(found, settings=settings, folder=RunFolder(Path(run.resolve().name)))
+    if found.partition is not None:
+        told = replace(told, partition=replace(found.partition, source=_without_folders(found.partition.source)))
     if found.metrics is not None:
         told = replace(told, metrics=replace(found.metrics, data=_names(found.metrics.data)))
     about = About(run.resolve().name, address, terms.licence, terms.data, started)
@@ -185,10 +187,25 @@ def _copy_weights(source: RunFolder, target: RunFolder, checkpoint: str) -> tupl
     return digest_of(old), digest_of(new)
 
 
+def _without_folders(source: str) -> str:
+    """Where labels came from: words, or the path of a file and words."""
+    return _last(source) if "/" in source or "\\" in source else source
+
+
+def _copy_partition(source: RunFolder, target: RunFolder) -> None:
+    """With another first line, which says where it came from."""
+    if not source.partition.is_file():
+        return
+    first, line_break, rest = source.partition.read_text(encoding="utf-8").partition("\n")
+    if first.startswith("#"):
+        first = f"# {_without_folders(first[1:].strip())}"
+    write_bytes_atomically(target.partition, f"{first}{line_break}{rest}".encode())
+
+
 def _copy_metrics(source: RunFolder, target: RunFolder) -> None:
     if not source.metrics.is_file():
         return
-    said: dict[str, Any] = _json(source.metrics)
+    said: dict[str, Any] = read_json(source.metrics)
     said["data"] = list(_names(tuple(map(str, said["data"]))))
     if isinstance(said.get("delta_m"), dict):
         said["delta_m"]["reference"] = _last(str(said["delta_m"].get("reference", "")))
@@ -206,11 +223,5 @@ def _copy_calibration(source: RunFolder, target: RunFolder, digests: Mapping[str
             f"{path}: was made for other weights; calibrate again (diffusionmtl evaluate {source.root} --calibrate) "
             "or delete it"
         )
-    said = {**_json(path), "weights": digests[found.weights]}
+    said = {**read_json(path), "weights": digests[found.weights]}
     write_bytes_atomically(target.root / FILE_NAME, (json.dumps(said, indent=2) + "\n").encode())
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _LARGEST_JSON:
-        raise UserError(f"{path}: larger than such files are; make it anew")
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 Markdown with a YAML head as the Hugging Face Hub reads it. Nothing is claimed that the run folder does not say.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def _lead(run: Run) -> str:
 def _loading(about: About) -> str:
     lines = (
         "import diffusionmtl as dm",
-        f'predictor = dm.load("{about.address}")',
+        f"predictor = dm.load({json.dumps(about.address, ensure_ascii=False)})",
         'prediction = predictor("photo.jpg", samples=8)',
     )
     return "\n".join(["```python", *lines, "```"]) + (

@@ -64,7 +64,7 @@ def read_partition(run: RunFolder) -> Partition | None:
     if not run.partition.exists():
         return None
     try:
-        lines = read_bytes(run.partition, MAX_BYTES, "a partition").decode("utf-8").splitlines()
+        lines = read_bytes(run.partition, MAX_BYTES, "a partition").decode("utf-8").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{run.partition}: not readable as a partition ({error})") from None
     head = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))

@@ -21,6 +21,8 @@ MAX_SWELLING = 100
 _ALWAYS_FINE = 1 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
+# Other packings unpack a whole chunk at once, however much comes of it.
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -82,6 +84,7 @@ class Archive:
         if len(lists) != 1:
             raise UserError(f"{path}: not a run that 'diffusionmtl share' wrote (no {LIST} in it)")
         self._root = lists[0].removesuffix(LIST)
+        self._check_plain(LIST, self._members[lists[0]])
         if self._members[lists[0]].file_size > MAX_LIST:
             raise UserError(f"{path}: {LIST} is too large to be a list of files; do not trust it")
         with archive.open(lists[0]) as stream:
@@ -122,14 +125,19 @@ class Archive:
             member = self._members.get(self._root + name)
             if member is None:
                 raise UserError(f"{self._path}: {name} is missing; get it anew")
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG) or member.flag_bits & 1:
-                raise UserError(f"{self._path}: {name} is a link or encrypted, not a plain file; do not trust it")
+            self._check_plain(name, member)
             if member.file_size != entry.size:
                 raise UserError(f"{self._path}: {name} is not as long as {LIST} says; get it anew")
         total = sum(entry.size for entry in self.files.values())
         if total > MAX_SWELLING * self._path.stat().st_size + _ALWAYS_FINE:
             raise UserError(f"{self._path}: would swell to {total:,} bytes; do not trust it")
+
+    def _check_plain(self, name: str, member: zipfile.ZipInfo) -> None:
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG) or member.flag_bits & 1:
+            raise UserError(f"{self._path}: {name} is a link or encrypted, not a plain file; do not trust it")
+        if member.compress_type not in _PACKINGS:
+            raise UserError(f"{self._path}: {name} is packed as 'diffusionmtl share' never does; do not trust it")
 
 
 def unpack_archive(path: Path, out: Path) -> dict[str, Entry]:

@@ -12,7 +12,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.files import write_bytes_atomically
 
 LIST = "shared.json"
@@ -21,7 +21,7 @@ MAX_WEIGHTS = 8 << 30
 MAX_OTHER = 256 << 20
 # Neither checkpoints to resume from, which are pickles, nor pages with pictures of the data, which may not be ours.
 KNOWN = re.compile(
-    r"README\.md|config\.yaml|partition\.txt|metrics\.json|calibration\.json|provenance\.json"
+    r"README\.md|config\.yaml|partition\.txt|held-out\.txt|metrics\.json|calibration\.json|provenance\.json"
     r"|checkpoints/(last|best)\.safetensors|log/metrics(-[0-9]{3})?\.csv"
 )
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -63,7 +63,7 @@ def read_list(content: bytes, where: str) -> dict[str, Entry]:
             raise ValueError(f"format {said['format']!r} is unknown; a newer diffusionmtl may know it")
         files = {str(name): _promised(entry) for name, entry in said["files"].items() if KNOWN.fullmatch(str(name))}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        reason = in_one_line(error, typed=True)
         raise UserError(f"{where}: {LIST} is no list of files ({reason}); get it anew") from None
     if weights_name("last") not in files:
         raise UserError(f"{where}: {LIST} names no {weights_name('last')}; share the run again once it is trained")
