@@ -63,12 +63,11 @@ def _calibrate(args: Namespace) -> None:
 
 
 def _measure(args: Namespace) -> None:
-    from dataclasses import asdict
-
     from diffusionmtl.commands.uncertainty import (
         DEFAULT_SAMPLES,
         FILE_STEM,
         Looked,
+        about_measurement,
         evaluate_uncertainty,
         save_uncertainty,
         uncertainty_table,
@@ -88,7 +87,7 @@ def _measure(args: Namespace) -> None:
     print(uncertainty_table(found, 1 + len(looked.ensemble)))
     target = Path(args.json) if args.json else run / f"{FILE_STEM}.json" if run.is_dir() else None
     if target is not None:
-        about = {"data": list(data.data), "split": args.split, **asdict(looked), "ensemble": args.ensemble}
+        about = about_measurement(run, data, args.split, looked)
         title = f"How sure and how right: {' '.join([run.name, *(Path(p).name for p in args.ensemble)])}"
         for path in save_uncertainty(target, f"{title} on {' '.join(data.data)} ({args.split})", found, about):
             print(path)

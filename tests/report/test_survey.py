@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from diffusionmtl.build import build_network
-from diffusionmtl.commands.uncertainty import save_uncertainty
+from diffusionmtl.commands.uncertainty import Looked, about_measurement, save_uncertainty
+from diffusionmtl.config import DataSettings
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.evaluate import evaluate
-from diffusionmtl.inference.per_image import PerImage
+from diffusionmtl.inference.per_image import PerImage, save_per_image
 from diffusionmtl.inference.predictor import Predictor
+from diffusionmtl.report.log import Metrics
 from diffusionmtl.report.measured import FILE_NAME, read_measured
 from diffusionmtl.report.shown import PictureSettings, shown_of
 from diffusionmtl.report.survey import RANKS, ranked, ranked_images, survey, surveyed_images
@@ -22,7 +24,7 @@ from tests.report.test_reliability import AFTER, BEFORE, measured
 from tests.toy import TASK_NAMES, TASKS, ToyDataset
 
 DEPTH = next(task for task in TASKS if task.name == "depth")
-ABOUT = {"data": ["toy"], "split": "val", "samples": 4, "ensemble": [], "checkpoint": "last"}
+ABOUT = {"data": ["toy"], "split": "val", "samples": 4, "ensemble": []}
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +100,34 @@ def test_data_of_other_tasks_is_noted_not_fatal(predictor, tmp_path: Path):
 
 
 def test_what_was_measured_of_other_weights_is_not_taken(predictor, tmp_path: Path):
-    save_uncertainty(tmp_path / FILE_NAME, "title", {"depth": measured("m", False, BEFORE, None)}, ABOUT)
-    for checkpoint, taken in (("last", True), ("best", False)):
-        pictures = PictureSettings(unseen=0, surveyed=1, samples=1, checkpoint=checkpoint)
-        seen = shown_of(RunFolder(tmp_path), predictor, {}, None, None, None, ToyDataset(1), pictures)
+    run = RunFolder(tmp_path)
+    run.checkpoints.mkdir()
+    for name in ("last", "best"):
+        (run.checkpoints / f"{name}.safetensors").write_text(name)
+    last = about_measurement(tmp_path, DataSettings(), "val", Looked())
+    best = about_measurement(tmp_path, DataSettings(), "val", Looked(checkpoint="best"))
+    for about, taken in ((last, True), (best, False), ({**last, "weights": None}, False)):
+        save_uncertainty(tmp_path / FILE_NAME, "title", {"depth": measured("m", False, BEFORE, None)}, about)
+        pictures = PictureSettings(unseen=0, surveyed=1, samples=1)
+        seen = shown_of(run, predictor, {}, None, None, None, ToyDataset(1), pictures)
         assert any(finding.measured for finding in seen.findings) == taken
+        assert any("measured with other weights" in note for note in seen.notes) != taken
+
+
+def test_images_are_ranked_by_scores_of_these_weights_and_this_data_alone(predictor, tmp_path: Path):
+    run, data = RunFolder(tmp_path), ToyDataset(3)
+    save_per_image(run.per_image, evaluate(predictor, data).per_image)
+    scored = Metrics((str(tmp_path / "toy"),), "val", 1, 0, "last", {}, {}, {})
+    for checkpoint, words, there in (
+        ("last", (), True),
+        ("last", (f"{tmp_path}/x/../toy/",), True),
+        ("last", ("other",), False),
+        ("best", (), False),
+    ):
+        pictures = PictureSettings(unseen=0, surveyed=0, samples=1, checkpoint=checkpoint, data=words)
+        seen = shown_of(run, predictor, {}, None, scored, None, data, pictures)
+        assert bool(seen.ranked) == there
+        assert any("other data or weights" in note for note in seen.notes) != there
 
 
 def test_without_labels_there_is_nothing_to_find(predictor):

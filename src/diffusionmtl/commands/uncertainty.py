@@ -13,10 +13,10 @@ from diffusionmtl.config import DataSettings
 from diffusionmtl.data.image_list import listed_images
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
-from diffusionmtl.inference.calibration import Calibration
+from diffusionmtl.inference.calibration import Calibration, digest_of
 from diffusionmtl.inference.draws import Ensemble, Source
 from diffusionmtl.inference.evaluate import shared_tasks
-from diffusionmtl.inference.load import load
+from diffusionmtl.inference.load import load, weights_file
 from diffusionmtl.inference.uncertainty import (
     CALIBRATED_ENTROPY,
     DRAWS,
@@ -137,6 +137,22 @@ def save_uncertainty(
     picture = target.with_suffix(".svg")
     write_bytes_atomically(picture, reliability_figure(title, found).encode())
     return target, picture
+
+
+def about_measurement(run: Path, data: DataSettings, split: str, looked: Looked) -> dict[str, Any]:
+    """On what, how and with which weights uncertainties are measured, for `save_uncertainty`.
+
+    Raises:
+        UserError: there are no such weights.
+    """
+    on_disk = run.is_dir() or run.suffix == ".safetensors"
+    return {
+        "data": list(data.data),
+        "split": split,
+        **asdict(looked),
+        "ensemble": [str(path) for path in looked.ensemble],
+        "weights": digest_of(weights_file(run, looked.checkpoint)) if on_disk else None,
+    }
 
 
 def _plain(value: Any) -> Any:

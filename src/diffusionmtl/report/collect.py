@@ -104,6 +104,7 @@ def report_of_run(
     *,
     pictures: PictureSettings = USUAL,
     facts: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
     progress: Progress | None = None,
     surveying: Progress | None = None,
 ) -> Report:
@@ -115,6 +116,7 @@ def report_of_run(
         unseen: data that it never saw.
         pictures: which pictures.
         facts: more lines for how it was made, training time for instance.
+        notes: what else a reader must know.
         progress: called with (pictures done, all).
         surveying: called with (images held against their labels done, all).
 
@@ -128,15 +130,7 @@ def report_of_run(
         seen = (run.partition, run.metrics, training, unseen)
         shown = shown_of(run.folder, predictor, {}, *seen, pictures, progress, surveying)
     columns = {} if run.metrics is None else run_columns(run.metrics)
-    notes = [*doubts, *shown.notes]
-    if run.metrics is None:
-        notes.append(f"Not scored yet: diffusionmtl evaluate {folder}")
     beside = None if run.metrics is None else beside_print(run, run.metrics)
-    if beside is not None:
-        notes += beside.notes
-    notes += _data_notes([run])
-    if run.settings.data.reproduce:
-        notes.append(f"Reproduced: {REPRODUCED}.")
     return Report(
         title=f"Run {folder.resolve().name}",
         lead=_lead(run),
@@ -154,8 +148,15 @@ def report_of_run(
         provenance=_provenance({"": run}, facts),
         settings=settings_table({"value": run.settings}),
         command=repeat_command(run.settings, folder),
-        notes=tuple(notes),
+        notes=(*doubts, *notes, *shown.notes, *_notes(run, beside)),
     )
+
+
+def _notes(run: Run, beside: BesidePublished | None) -> list[str]:
+    """What must be known of one run's scores."""
+    unscored = [] if run.metrics else [f"Not scored yet: diffusionmtl evaluate {run.folder.root}"]
+    reproduced = [f"Reproduced: {REPRODUCED}."] if run.settings.data.reproduce else []
+    return [*unscored, *(beside.notes if beside else ()), *_data_notes([run]), *reproduced]
 
 
 def report_of_comparison(

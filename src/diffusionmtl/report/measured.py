@@ -24,7 +24,7 @@ class Measured:
         split: of the data.
         samples: noise draws.
         ensemble: further networks that answered.
-        checkpoint: which weights.
+        weights: `calibration.digest_of` their file; None where nobody noted it.
     """
 
     tasks: Mapping[str, Uncertainty]
@@ -32,7 +32,7 @@ class Measured:
     split: str
     samples: int
     ensemble: int
-    checkpoint: str
+    weights: str | None
 
     def words(self, found: Uncertainty) -> str:
         """Over what the uncertainty of a task was measured."""
@@ -60,7 +60,7 @@ def read_measured(run: Path) -> Measured | None:
             str(said["split"]),
             int(said["samples"]),
             len(said["ensemble"]),
-            str(said["checkpoint"]),
+            None if said.get("weights") is None else str(said["weights"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(

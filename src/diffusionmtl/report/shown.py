@@ -1,19 +1,21 @@
 """Everything on a page that a network has to run for: pictures, the best and worst images, how answers lie."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.errors import UserError
+from diffusionmtl.inference.calibration import digest_of
 from diffusionmtl.inference.evaluate import shared_tasks
-from diffusionmtl.inference.load import load
+from diffusionmtl.inference.load import load, weights_file
 from diffusionmtl.inference.per_image import FINAL, load_per_image
 from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.report.content import Example, Finding, Ranked
 from diffusionmtl.report.examples import covering_images, examples, spread_images
 from diffusionmtl.report.log import Metrics
-from diffusionmtl.report.measured import read_measured
+from diffusionmtl.report.measured import FILE_NAME, Measured, read_measured
 from diffusionmtl.report.survey import ranked, survey
 from diffusionmtl.runfolder import RunFolder
 
@@ -33,6 +35,7 @@ class PictureSettings:
         seed: of the noise.
         checkpoint: which weights, last or best.
         device: where to compute.
+        data: what the images are of, in the words of `--data`; of what the run was scored on if empty.
     """
 
     training: int = 2
@@ -42,6 +45,7 @@ class PictureSettings:
     seed: int = 0
     checkpoint: str = "last"
     device: str = "cpu"
+    data: tuple[str, ...] = ()
 
 
 USUAL = PictureSettings()
@@ -111,11 +115,20 @@ def shown_of(
         shared_tasks(predictor.tasks, unseen)
     except UserError as error:
         return Shown(found, extremes, (), (*notes, f"No errors and doubt: {error}"))
-    measured = read_measured(run.root)
-    if measured is not None and measured.checkpoint != pictures.checkpoint:
-        measured = None
+    measured, doubts = _measured(run, pictures.checkpoint)
     findings = survey(predictor, unseen, pictures.surveyed, samples, pictures.seed, measured, surveying)
-    return Shown(found, extremes, findings, notes)
+    return Shown(found, extremes, findings, (*notes, *doubts))
+
+
+def _measured(run: RunFolder, checkpoint: str) -> tuple[Measured | None, tuple[str, ...]]:
+    """Uncertainties that were measured before, if with these weights; else what is to be said of them."""
+    found = read_measured(run.root)
+    if found is None or found.weights == digest_of(weights_file(run.root, checkpoint)):
+        return found, ()
+    return None, (
+        f"{FILE_NAME} was measured with other weights, so uncertainties are those of the few images looked at here; "
+        f"measure again with 'diffusionmtl evaluate {run.root} --uncertainty'.",
+    )
 
 
 def _examples(
@@ -151,13 +164,19 @@ def _ranked(
     pictures: PictureSettings,
     samples: int,
 ) -> tuple[tuple[Ranked, ...], tuple[str, ...]]:
-    """Of the scores that the last evaluation kept image by image, if they are of this data."""
+    """Of the scores that the last evaluation kept image by image, if they are of these weights and of this data."""
     if metrics is None or metrics.split != _SCORED_SPLIT or not run.per_image.is_file():
         return (), ()
     kept = load_per_image(run.per_image).get(FINAL, {})
-    found = ranked(predictor, unseen, kept, samples, pictures.seed, others=rivals)
+    of_these = metrics.checkpoint == pictures.checkpoint and _same_data(pictures.data or metrics.data, metrics.data)
+    found = ranked(predictor, unseen, kept, samples, pictures.seed, others=rivals) if of_these else ()
     if found or not kept:
         return found, ()
     return (), (
-        f"No best and worst images: {run.per_image.name} is of other data than this page; evaluate the run again.",
+        f"No best and worst images: {run.per_image.name} is of other data or weights than this page; evaluate the run "
+        "again.",
     )
+
+
+def _same_data(one: Sequence[str], other: Sequence[str]) -> bool:
+    return [Path(name).resolve() for name in one] == [Path(name).resolve() for name in other]
