@@ -7,6 +7,7 @@ import pytest
 
 from diffusionmtl.inference.uncertainty import DRAWS, ENTROPY
 from diffusionmtl.report.charts import Chart, chart
+from diffusionmtl.report.plot import RIGHT, TOP
 from diffusionmtl.report.trust import line_keys, reliability_chart, sparsification_chart
 from diffusionmtl.tasks.charts import RATIO_BINS, AnswerCounts, ClassCounts, Counts, ErrorCounts, ValueCounts
 from tests.report.test_reliability import AFTER, BEFORE, measured
@@ -37,10 +38,12 @@ def test_a_confusion_matrix_has_a_cell_per_pair_and_names_the_worst():
 
 
 def test_a_matrix_of_forty_classes_has_no_room_for_numbers():
+    # As large as it is, it costs little where nothing is confused.
     found, root = drawn(ClassCounts(np.eye(40, dtype=np.int64), tuple(f"class {i}" for i in range(40))))
     assert found.says == "No class is taken for another."
     assert not [one for one in root.iter("text") if (one.text or "").isdigit()]
     assert found.width > 600
+    assert len(found.svg) < 80_000
 
 
 def test_a_scatter_shows_the_range_that_holds_pixels():
@@ -54,10 +57,21 @@ def test_a_scatter_shows_the_range_that_holds_pixels():
     assert all(0 <= float(cell.get("x", "-1")) <= 340 and 0 <= float(cell.get("y", "-1")) <= 310 for cell in cells)
 
 
+def test_a_cell_of_a_scatter_is_as_wide_as_the_bins_counted_in_it():
+    counts = np.zeros((RATIO_BINS, RATIO_BINS), dtype=np.int64)
+    for at in range(100, 252):  # 152 bins, three to a cell and two left for the last
+        counts[at, at] = 100
+    _, root = drawn(ValueCounts(counts, "m", 1.25))
+    first, *_, last = (float(cell.get("width", "")) for cell in of_style(root, "cell"))
+    assert last / first == pytest.approx(2 / 3, abs=0.05)
+
+
 def test_errors_are_read_off_at_the_marks():
     counts = np.zeros((1, 720), dtype=np.int64)
     counts[0, :80] = 1  # evenly from 0 to 20 degrees
-    found, _ = drawn(ErrorCounts(counts, "degrees", 0.25, (5.0, 10.0, 30.0)))
+    found, root = drawn(ErrorCounts(counts, "degrees", 0.25, (5.0, 10.0, 30.0)))
+    (line,) = of_style(root, "line")
+    assert line.get("d", "").endswith(f"{RIGHT:.1f} {TOP:.1f}"), "as far as the axis"
     assert (
         found.says == "Half of the pixels are less than 10.0 degrees off; 25 % below 5, 50 % below 10, 100 % below 30."
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 
 from diffusionmtl.report import plot
 from diffusionmtl.report.content import Table
@@ -25,6 +25,9 @@ from diffusionmtl.tasks.charts import (
 _CELLS = 52
 _TAIL = 5e-4
 _LONGEST_NAME = 20
+_SMALLEST_SHARE = 0.005
+_NUMBERED = 22.0
+"""Cells of so many pixels have room for a number."""
 
 
 @dataclass(frozen=True)
@@ -108,22 +111,32 @@ def _matrix(
 
 
 def _matrix_row(shares: Float[np.ndarray, "k"], right: int, left: float, y: float, size: float) -> str:
-    return "".join(_cell(share, left + size * at, y, size, at == right) for at, share in enumerate(shares))
+    side = f"{size - 1:.1f}"
+    # One path for all of them: of many classes nearly every cell is empty.
+    empty = "".join(f"M{left + size * at:.1f} {y:.1f}h{side}v{side}h-{side}z" for at in np.flatnonzero(~_shown(shares)))
+    cells = (
+        _cell(shares[at], left + size * at, y, size, "right" if at == right else "wrong")
+        for at in np.flatnonzero(_shown(shares))
+    )
+    return f'<path class="cell empty" d="{empty}"/>{"".join(cells)}'
 
 
-def _cell(share: float, x: float, y: float, size: float, right: bool) -> str:
-    if share < 0.005:
-        return f'<rect class="cell empty" x="{x:.1f}" y="{y:.1f}" width="{size - 1:.1f}" height="{size - 1:.1f}"/>'
-    style = "right" if right else "wrong"
+def _shown(shares: Float[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
+    return shares >= _SMALLEST_SHARE
+
+
+def _cell(share: float, x: float, y: float, size: float, style: str) -> str:
+    numbered = size >= _NUMBERED
+    # Stronger colours would leave no ink that can be read on them by day and by night.
+    strength = 0.06 + (0.39 if numbered else 0.94) * share
     drawn = (
         f'<rect class="cell {style}" x="{x:.1f}" y="{y:.1f}" width="{size - 1:.1f}" height="{size - 1:.1f}" '
-        f'fill-opacity="{0.08 + 0.92 * share:.2f}"/>'
+        f'fill-opacity="{strength:.2f}"/>'
     )
-    if size < 22:
+    if not numbered:
         return drawn
-    ink = ' class="on"' if share > 0.5 else ""
     place = f'x="{x + size / 2:.1f}" y="{y + size / 2 + 4:.1f}"'
-    return f'{drawn}<text{ink} {place} text-anchor="middle">{100 * share:.0f}</text>'
+    return f'{drawn}<text class="share" {place} text-anchor="middle">{100 * share:.0f}</text>'
 
 
 def _absent(x: float, y: float, size: float, many: int) -> str:
@@ -148,7 +161,7 @@ def _scatter(of: ValueCounts) -> Chart:
     low, high = _occupied(of.counts)
     step = math.ceil((high - low) / _CELLS)
     inner = _grouped(of.counts[low:high, low:high], step)
-    edges = [_ratio_edge(min(low + step * at, RATIO_BINS)) for at in range(len(inner) + 1)]
+    edges = [_ratio_edge(min(low + step * at, high)) for at in range(len(inner) + 1)]
     x, y = plot.across(edges[0], edges[-1], True), plot.upwards(edges[0], edges[-1], True)
     top = math.log1p(inner.max())
     parts = [plot.frame(x, y, f"labelled, {of.unit}", f"predicted, {of.unit}")]
@@ -209,15 +222,15 @@ def _ratio_edge(at: int) -> float:
 def _errors(of: ErrorCounts) -> Chart:
     counts = of.counts[0]
     below = np.concatenate([[0.0], counts.cumsum() / counts.sum()])
-    last = max(int(np.searchsorted(below, 0.99)), 1)
-    edges = [at * of.width for at in range(last + 1)]
-    x, y = plot.across(0.0, max(edges[-1], 1.15 * max(of.marks)), False), plot.upwards(0.0, 1.0)
+    last = max(int(np.searchsorted(below, 0.99)), math.ceil(1.15 * max(of.marks) / of.width))
+    edges = [at * of.width for at in range(min(last, len(counts)) + 1)]
+    x, y = plot.across(0.0, edges[-1]), plot.upwards(0.0, 1.0)
     parts = [plot.frame(x, y, f"error, {of.unit}", "share of pixels below")]
     shares = [float(np.interp(mark, np.arange(len(below)) * of.width, below)) for mark in of.marks]
     for mark, share in zip(of.marks, shares, strict=True):
         parts.append(f'<path class="axis dashed" d="M{x(mark):.1f} {y.start:g}V{y(share):.1f}"/>')
         parts.append(f'<circle class="point" cx="{x(mark):.1f}" cy="{y(share):.1f}" r="3.5"/>')
-    parts.append(plot.line("line hue0", edges, below[: last + 1].tolist(), (x, y)))
+    parts.append(plot.line("line hue0", edges, below[: len(edges)].tolist(), (x, y)))
     median = float(np.interp(0.5, below, np.arange(len(below)) * of.width))
     said = ", ".join(f"{percent(share)} below {mark:g}" for mark, share in zip(of.marks, shares, strict=True))
     says = f"Half of the pixels are less than {median:.1f} {of.unit} off; {said}."
