@@ -20,6 +20,7 @@ from diffusionmtl.tasks import Task
 
 DRAWS, ENTROPY, MIRROR = "draws", "entropy", "mirror"
 CALIBRATED_ENTROPY = "entropy, calibrated"
+_FEW = 1e-3
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class Reliability:
     share: tuple[float, ...]
     stated: tuple[float, ...]
     came: tuple[float, ...]
+
+    @property
+    def largest(self) -> float:
+        """What was stated or came, at most, in bins of more than a thousandth of the pixels: a range to draw."""
+        bins = zip(self.share, self.stated, self.came, strict=True)
+        return max((number for share, *pair in bins if share > _FEW for number in pair), default=1.0)
 
 
 @dataclass(frozen=True)

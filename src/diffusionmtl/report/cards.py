@@ -5,12 +5,8 @@ from html import escape
 from importlib.resources import files as resources
 from string import Template
 
-import numpy as np
-from jaxtyping import UInt8
-
-from diffusionmtl.report.draw import panel_uri, photo_uri
-
-Picture = UInt8[np.ndarray, "h w 3"]
+from diffusionmtl.report import pictures
+from diffusionmtl.report.pictures import Picture
 
 _STYLE = """
 [aria-current] { color: var(--ink); font-weight: 600; }
@@ -51,12 +47,7 @@ def page(title: str, lead: str, cards: Iterable[str], pages: str = "") -> str:
 
 def card(name: str, image: Picture, about: str, rows: str) -> str:
     """An image, a word about it, and the rows beside it."""
-    title = escape(name)
-    return (
-        f'<article class="example"><div class="about"><img src="{photo_uri(image)}" alt="The image {title}">'
-        f'<div><h4>{title}</h4><p class="quiet">{escape(about)}</p></div></div>'
-        f'<div class="beside">{rows}</div></article>'
-    )
+    return pictures.card(name, image, about, f"The image {name}", rows, "beside")
 
 
 def row(title: str, caption: str, figures: str, columns: int, note: str = "") -> str:
@@ -66,18 +57,3 @@ def row(title: str, caption: str, figures: str, columns: int, note: str = "") ->
         f'<div class="task"><header><h5>{escape(title)}</h5><span class="quiet">{escape(caption)}</span></header>'
         f'<div class="panels" style="--columns:{columns}">{figures}</div>{below}</div>'
     )
-
-
-def figure(pixels: Picture, words: str, caption: str) -> str:
-    """A picture, what is said in its place, and what stands below."""
-    height, width = pixels.shape[:2]
-    size = f'width="{width}" height="{height}"'
-    image = f'<img src="{panel_uri(pixels)}" alt="{escape(words)}" {size} decoding="async">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def absent(like: Picture, said: str, caption: str) -> str:
-    """The place of a picture that there is none of, as large as another."""
-    height, width = like.shape[:2]
-    empty = f'<div class="absent" style="aspect-ratio:{width}/{height}">{escape(said)}</div>'
-    return f"<figure>{empty}<figcaption>{escape(caption)}</figcaption></figure>"

@@ -16,9 +16,10 @@ from string import Template
 import numpy as np
 
 from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.report import pictures
 from diffusionmtl.report.content import Curve, Example, Legend, Ranked, Report, Series, TaskPanel
 from diffusionmtl.report.diagram import HUES, diagram
-from diffusionmtl.report.draw import panel_uri, photo_uri, shrunk
+from diffusionmtl.report.draw import shrunk
 from diffusionmtl.report.findings import findings_markup
 from diffusionmtl.report.markup import table_markup
 
@@ -127,21 +128,17 @@ def _chooser(keys: dict[str, str]) -> str:
 
 
 def _example(example: Example, about: str, keys: dict[str, str], ids: Iterator[str]) -> str:
-    name, where = escape(example.name), escape(about)
     rows = "".join(_task_row(panel, example, keys[panel.task], ids) for panel in example.panels)
-    return (
-        f'<article class="example"><div class="about"><img src="{photo_uri(example.image)}" alt="{where}: {name}">'
-        f'<div><h4>{name}</h4><p class="quiet">{where}</p></div></div><div>{rows}</div></article>'
-    )
+    return pictures.card(example.name, example.image, about, f"{about}: {example.name}", rows)
 
 
 def _task_row(panel: TaskPanel, example: Example, key: str, ids: Iterator[str]) -> str:
-    figures = list(_figures(panel, example, ids))
+    drawn = list(_figures(panel, example, ids))
     kind = f' <span class="quiet">{escape(panel.kind)}</span>' if panel.kind != panel.task else ""
     caption = f'<span class="quiet">{escape(panel.caption)}</span>' if panel.caption else ""
     return (
         f'<div class="task" data-task="{key}"><header><h5>{escape(panel.task)}{kind}</h5>{caption}</header>'
-        f'<div class="panels" style="--columns:{len(figures)}">{"".join(figures)}</div>{_strip(panel, example)}</div>'
+        f'<div class="panels" style="--columns:{len(drawn)}">{"".join(drawn)}</div>{_strip(panel, example)}</div>'
     )
 
 
@@ -151,57 +148,45 @@ def _strip(panel: TaskPanel, example: Example) -> str:
         return ""
     before = [] if panel.initial is None else [("initial", shrunk(panel.initial, _THUMBNAIL))]
     steps = [(f"step {number}", pixels) for number, pixels in enumerate(panel.steps, start=1)]
-    figures = "".join(
-        _figure(pixels, f"{word.capitalize()} of denoising: {panel.task} of {example.name}", word, "", pixels)
+    strip = "".join(
+        pictures.figure(pixels, f"{word.capitalize()} of denoising: {panel.task} of {example.name}", word)
         for word, pixels in [*before, *steps]
     )
     return (
-        f'<details class="steps"><summary>Denoising, step by step</summary><div class="strip">{figures}</div></details>'
+        f'<details class="steps"><summary>Denoising, step by step</summary><div class="strip">{strip}</div></details>'
     )
 
 
 def _figures(panel: TaskPanel, example: Example, ids: Iterator[str]) -> Iterator[str]:
     """The pictures of one task in one order; a column that no panel of the example fills is left out."""
     of = f"{panel.task} of {example.name}"
-    shape = panel.refined
     if any(other.seen is not None for other in example.panels):
-        yield _figure(panel.seen, f"Label of {of} that training saw", "training saw", "not labelled", shape)
+        yield _label(panel.seen, f"Label of {of} that training saw", "training saw", "not labelled", panel)
     if any(other.truth is not None for other in example.panels):
-        yield _figure(panel.truth, f"Annotation: {of}", "ground truth", "not annotated", shape)
+        yield _label(panel.truth, f"Annotation: {of}", "ground truth", "not annotated", panel)
     for label, picture in panel.others.items():
-        yield _figure(picture, f"Prediction by {label}: {of}", label, "", shape)
+        yield pictures.figure(picture, f"Prediction by {label}: {of}", label)
     if panel.initial is None:
-        yield _figure(panel.refined, f"Prediction: {of}", "prediction", "", shape)
+        yield pictures.figure(panel.refined, f"Prediction: {of}", "prediction")
     else:
         before = next(ids)
-        yield _figure(panel.initial, f"Initial prediction: {of}", "initial", "", shape, key=before)
+        yield pictures.figure(panel.initial, f"Initial prediction: {of}", "initial", before)
         yield _slider(panel.refined, of, before)
     if panel.spread is not None:
         note = f"{panel.spread_name}, {panel.spread_note}" if panel.spread_note else panel.spread_name
         words = f"{panel.spread_name.capitalize()}, from the noise draws: {of}; bright is uncertain"
-        yield _figure(panel.spread, words, note, "", shape)
+        yield pictures.figure(panel.spread, words, note)
 
 
-def _figure(
-    pixels: np.ndarray | None, words: str, caption: str, absent: str, shape: np.ndarray, key: str | None = None
-) -> str:
-    below = f"<figcaption>{escape(caption)}</figcaption>"
+def _label(pixels: np.ndarray | None, words: str, caption: str, missing: str, panel: TaskPanel) -> str:
     if pixels is None:
-        height, width = shape.shape[:2]
-        return f'<figure><div class="absent" style="aspect-ratio:{width}/{height}">{absent}</div>{below}</figure>'
-    return f"<figure>{_image(pixels, words, key)}{below}</figure>"
-
-
-def _image(pixels: np.ndarray, words: str, key: str | None = None) -> str:
-    height, width = pixels.shape[:2]
-    mark = f' id="{key}"' if key else ""
-    size = f'width="{width}" height="{height}"'
-    return f'<img{mark} src="{panel_uri(pixels)}" alt="{escape(words)}" {size} decoding="async">'
+        return pictures.absent(panel.refined, missing, caption)
+    return pictures.figure(pixels, words, caption)
 
 
 def _slider(pixels: np.ndarray, of: str, before: str) -> str:
     return (
-        f'<figure><div class="stack" data-before="{before}">{_image(pixels, f"Refined prediction: {of}")}</div>'
+        f'<figure><div class="stack" data-before="{before}">{pictures.image(pixels, f"Refined prediction: {of}")}</div>'
         f'<figcaption>refined</figcaption><input type="range" value="0" min="0" max="100" hidden '
         f'aria-label="Lay the initial over the refined {escape(of)}"></figure>'
     )

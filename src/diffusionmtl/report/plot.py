@@ -8,6 +8,7 @@ from diffusionmtl.report.diagram import Axis
 
 WIDTH, HEIGHT = 340.0, 310.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, WIDTH - 12.0, 12.0, HEIGHT - 48.0
+_SMALLEST_DOT, _LARGEST_DOT = 1.7, 7.0
 
 
 def across(low: float, high: float, logarithmic: bool = False) -> Axis:
@@ -54,6 +55,11 @@ def line(style: str, x: Sequence[float], y: Sequence[float], axes: tuple[Axis, A
 def text(x: float, y: float, words: str, anchor: str = "start") -> str:
     """Words at a place."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def dot_radius(share: float) -> float:
+    """Of a dot that stands for a share of the pixels: its area grows with that."""
+    return _SMALLEST_DOT + (_LARGEST_DOT - _SMALLEST_DOT) * share**0.5
 
 
 def percent(share: float) -> str:

@@ -4,15 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from diffusionmtl.inference.uncertainty import CALIBRATED_ENTROPY, DRAWS, ENTROPY, MIRROR, Reliability, Uncertainty
+from diffusionmtl.inference.uncertainty import CALIBRATED_ENTROPY, DRAWS, ENTROPY, MIRROR, Uncertainty
 from diffusionmtl.metrics.sparsification import FRACTIONS
 from diffusionmtl.report.diagram import Axis
+from diffusionmtl.report.plot import dot_radius
 
 _WIDTH, _ROW, _HEAD = 860.0, 300.0, 44.0
 _LEFT, _MIDDLE, _PANEL, _HEIGHT, _DOWN = 62.0, 600.0, 230.0, 210.0, 44.0
 _KEY, _ERRORS = 310.0, 166.0
 _STYLES = {DRAWS: "draws", ENTROPY: "entropy", CALIBRATED_ENTROPY: "calibrated", MIRROR: "mirror"}
-_SMALLEST_DOT, _LARGEST_DOT = 1.6, 7.0
 
 # The report's colours by day and by night; a file of its own has to bring them along.
 _STYLE = """
@@ -88,8 +88,7 @@ def _reliability(found: Uncertainty, top: float) -> str:
     drawn = {word: seen for word, seen in (("before", found.before), ("after", found.after)) if seen is not None}
     if not drawn:
         return f'<text class="soft" x="{_MIDDLE:g}" y="{top + 20:g}">one draw: no spread that states an error</text>'
-    numbers = [x for seen in drawn.values() for x in (*_weighty(seen.stated, seen), *_weighty(seen.came, seen))]
-    high = 1.0 if found.probability else max(numbers)
+    high = 1.0 if found.probability else max(seen.largest for seen in drawn.values())
     across, up = Axis(0.0, high, _MIDDLE, _MIDDLE + _PANEL), Axis(0.0, high, top + _HEIGHT, top)
     what = ("stated probability", "came true") if found.probability else ("expected error", "mean error")
     unit = "" if found.probability else f" {found.unit}"
@@ -97,19 +96,13 @@ def _reliability(found: Uncertainty, top: float) -> str:
     parts.append(f'<path class="line diagonal" d="M{across.start:.1f} {up.start:.1f}L{across.end:.1f} {up.end:.1f}"/>')
     for at, (word, seen) in enumerate(drawn.items()):
         for share, stated, came in zip(seen.share, seen.stated, seen.came, strict=True):
-            radius = _SMALLEST_DOT + (_LARGEST_DOT - _SMALLEST_DOT) * share**0.5
             place = f'cx="{across(stated):.1f}" cy="{up(came):.1f}"'
-            parts.append(f'<circle class="{word}" stroke-width="1.4" {place} r="{radius:.1f}"/>')
+            parts.append(f'<circle class="{word}" stroke-width="1.4" {place} r="{dot_radius(share):.1f}"/>')
         x, y = _KEY + 13, top + _ERRORS + 22 * (at + 1)
         parts.append(f'<circle class="{word}" stroke-width="1.4" cx="{x:g}" cy="{y - 4:g}" r="5"/>')
         parts.append(f'<text class="soft" x="{x + 21:g}" y="{y:g}">{word}: {seen.error:.3g}{escape(unit)}</text>')
     parts.append(f'<text class="soft" x="{_KEY:g}" y="{top + _ERRORS:g}">calibration error (right)</text>')
     return "".join(parts)
-
-
-def _weighty(numbers: Sequence[float], of: Reliability) -> list[float]:
-    """Without the bins of a thousandth of the pixels or less, which would decide the range."""
-    return [number for number, share in zip(numbers, of.share, strict=True) if share > 1e-3]
 
 
 def _frame(across: Axis, up: Axis, below: str, beside: str) -> str:

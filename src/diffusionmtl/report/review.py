@@ -6,8 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 from diffusionmtl.files import write_bytes_atomically
-from diffusionmtl.report import cards
-from diffusionmtl.report.cards import Picture
+from diffusionmtl.report import cards, pictures
+from diffusionmtl.report.pictures import Picture
 
 PER_PAGE = 40
 TITLE = "Predicted labels, the most doubtful first"
@@ -103,4 +103,6 @@ def _predicted(of: Labelled, card: Card) -> str:
 
 
 def _figure(pixels: Picture | None, words: str, caption: str, like: Picture) -> str:
-    return cards.absent(like, "not sure enough", caption) if pixels is None else cards.figure(pixels, words, caption)
+    return (
+        pictures.absent(like, "not sure enough", caption) if pixels is None else pictures.figure(pixels, words, caption)
+    )

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from diffusionmtl.report import cards
-from diffusionmtl.report.cards import Picture
+from diffusionmtl.report import cards, pictures
+from diffusionmtl.report.pictures import Picture
 
 TITLE = "What to annotate next"
 
@@ -49,7 +49,7 @@ def _card(card: Card) -> str:
 
 def _row(row: Row, name: str) -> str:
     where = f"{row.task} of {name}"
-    panels = cards.figure(row.answer, f"Answer now: {where}", "answer now")
-    panels += cards.figure(row.doubt, f"Doubt: {where}; bright is unsure", "doubt: bright is unsure")
+    panels = pictures.figure(row.answer, f"Answer now: {where}", "answer now")
+    panels += pictures.figure(row.doubt, f"Doubt: {where}; bright is unsure", "doubt: bright is unsure")
     caption = f"rank {row.rank} · price {row.price:g} · gain {100 * row.gain:.3f} %"
     return cards.row(row.task, caption, panels, 2, row.reason)

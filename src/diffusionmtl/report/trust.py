@@ -1,6 +1,6 @@
 """How sure a network is and how right, drawn for a page: reliability and sparsification of one task as inline SVG."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from diffusionmtl.inference.uncertainty import CALIBRATED_ENTROPY, DRAWS, ENTROPY, MIRROR, Reliability, Uncertainty
 from diffusionmtl.metrics.sparsification import FRACTIONS
@@ -8,7 +8,6 @@ from diffusionmtl.report import plot
 from diffusionmtl.report.charts import Chart
 from diffusionmtl.report.content import Table
 
-_SMALLEST_DOT, _LARGEST_DOT = 1.8, 7.0
 _ORACLE, _CHANCE = "oracle", "chance"
 _STYLES = {
     DRAWS: "line hue0",
@@ -36,27 +35,15 @@ def reliability_chart(found: Uncertainty) -> Chart | None:
     below, beside = (
         ("stated probability", "how often it came true") if found.probability else ("expected error", "mean error")
     )
-    high = 1.0 if found.probability else _largest(drawn.values())
+    high = 1.0 if found.probability else max(seen.largest for seen in drawn.values())
     x, y = plot.across(0.0, high), plot.upwards(0.0, high)
     parts = [plot.frame(x, y, f"{below}{unit}", f"{beside}{unit}")]
     parts.append(plot.line("diagonal", (0.0, high), (0.0, high), (x, y)))
     for word, seen in drawn.items():
         for share, stated, came in zip(seen.share, seen.stated, seen.came, strict=True):
-            radius = _SMALLEST_DOT + (_LARGEST_DOT - _SMALLEST_DOT) * share**0.5
-            parts.append(f'<circle class="{word}" cx="{x(stated):.1f}" cy="{y(came):.1f}" r="{radius:.1f}"/>')
+            place = f'cx="{x(stated):.1f}" cy="{y(came):.1f}"'
+            parts.append(f'<circle class="{word}" {place} r="{plot.dot_radius(share):.1f}"/>')
     return Chart("Reliability", plot.drawing(says := _reliability_words(found, drawn), parts), says)
-
-
-def _largest(seen: Iterable[Reliability]) -> float:
-    """Of what is drawn, without bins of a thousandth of the pixels or less, which would decide the range."""
-    numbers = [
-        number
-        for one in seen
-        for share, *pair in zip(one.share, one.stated, one.came, strict=True)
-        if share > 1e-3
-        for number in pair
-    ]
-    return max(numbers, default=1.0)
 
 
 def _reliability_words(found: Uncertainty, drawn: Mapping[str, Reliability]) -> str:
