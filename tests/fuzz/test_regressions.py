@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.fuzz.mutate import mutated
-from tests.fuzz.targets import TARGETS, attempt
+from tests.fuzz.target import attempt
+from tests.fuzz.targets import TARGETS
 
 FOLDER = Path(__file__).parent / "regressions"
 KEPT = sorted(FOLDER.glob("*/*.bin"))
