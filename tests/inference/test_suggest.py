@@ -4,14 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffusionmtl.inference import suggest as module
-from diffusionmtl.inference.doubt import edges, uncertainty_unit
-from diffusionmtl.inference.suggest import Objective, Pool, choose, directions, likeness, neighbours, reach, relative
-from tests.toy import TASKS
+from diffusionmtl.inference import likeness
+from diffusionmtl.inference.suggest import Objective, Pool, choose, relative
 
 STRATEGIES = ("gain", "diversity", "uncertainty", "random")
 
@@ -80,6 +77,33 @@ def test_prices_are_weighed_and_kept():
     assert chosen(pool(np.eye(10), uncertainty=doubt, prices=[4, 1]), 12)[0] == (3, 0)
 
 
+def test_a_label_that_is_worth_the_whole_budget_is_not_lost_to_a_cheap_one():
+    doubt = np.zeros((6, 2))
+    doubt[0, 0], doubt[1, 1] = 0.15, 1.0
+    of = Pool(np.eye(6), np.zeros((6, 2), dtype=bool), doubt, None, np.array([1.0, 10.0]))
+    # Per price the first is worth 0.15 and the second 0.1; after the first the second cannot be paid.
+    assert chosen(of, 10) == [(1, 1)]
+    assert chosen(of, 11)[:2] == [(0, 0), (1, 1)]
+
+
+def test_a_task_that_is_nearly_done_counts_as_its_missing_labels_do():
+    labelled = np.zeros((20, 2), dtype=bool)
+    labelled[2:, 0] = True
+    of = pool(np.eye(20), labelled)
+    gains = Objective(of, of.doubt, 4.0, np.random.default_rng(0)).gains()[~labelled]
+    assert gains.min() > 0.8 * gains.max()
+
+
+def test_of_pairs_that_add_nothing_the_doubtful_come_first(monkeypatch):
+    for word in ("MOST", "FEWEST"):
+        monkeypatch.setattr(likeness, word, 3)
+    doubt = np.random.default_rng(1).random((8, 1))
+    of = pool(np.eye(8), uncertainty=doubt, tasks=1)
+    rest = [c for c in choose(of, 8.0, "gain", np.random.default_rng(0)) if c.gain == 0]
+    assert len(rest) == 5
+    assert [c.image for c in rest] == sorted((c.image for c in rest), key=lambda image: -doubt[image, 0])
+
+
 @pytest.mark.parametrize("by", STRATEGIES)
 @given(seed=st.integers(0, 10_000), budget=st.floats(0.5, 30))
 @settings(max_examples=10)
@@ -119,7 +143,8 @@ def test_a_lazy_choice_is_that_of_trying_all(seed):
 
 
 def test_a_large_pool_is_spoken_for_by_some(monkeypatch):
-    monkeypatch.setattr(module, "REFERENCES", 60)
+    monkeypatch.setattr(likeness, "MOST", 60)
+    monkeypatch.setattr(likeness, "FEWEST", 60)
     of = pool(clusters(4, 100), tasks=1)
     found = choose(of, 4.0, "gain", np.random.default_rng(0))
     assert sorted(c.image // 100 for c in found) == [0, 1, 2, 3]
@@ -136,35 +161,3 @@ def test_relative_has_mean_one_over_open_pairs():
     labelled = np.array([[True, False], [False, False], [False, True]])
     found = relative(np.array([[9.0, 0.0], [1.0, 0.0], [3.0, 5.0]]), labelled)
     assert found.tolist() == [[0, 1], [0.5, 1], [1.5, 0]]
-
-
-def test_likeness_and_reach():
-    points = np.array([[0.0], [1.0], [3.0]])
-    assert reach(points, 1) == pytest.approx(1.0)  # squared distances to the nearest: 1, 1, 4
-    assert reach(points[:1], 1) == 0
-    assert likeness(points, points, 4.0).tolist() == [[1, 0.75, 0], [0.75, 1, 0], [0, 0, 1]]
-    assert likeness(points, points, 0.0).tolist() == np.eye(3).tolist()
-    assert neighbours(100, 5, 50.0) == 10 and neighbours(100, 5, 0.0) == 99 and neighbours(100, 5, 1e9) == 1
-
-
-def test_directions_know_no_scale():
-    features = np.random.default_rng(0).normal(size=(6, 3))
-    other = features * [1.0, 50.0, 1e-4] + [3.0, -1.0, 0.0]
-    assert directions(other) == pytest.approx(directions(features))
-    assert directions(np.ones((4, 2))).tolist() == np.zeros((4, 2)).tolist()
-
-
-def test_edges_lie_where_an_answer_changes():
-    by_name = {task.name: task for task in TASKS}
-    flat = torch.full((1, 1, 4, 5), 2.0)
-    assert float(edges(by_name["depth"], flat).abs().max()) == 0
-    flat[..., 3:] = 6.0
-    found = edges(by_name["depth"], flat)
-    assert found.shape == (3, 4) and (found > 0).sum(dim=0).tolist() == [0, 0, 3, 0]
-    assert {name: uncertainty_unit(task) for name, task in by_name.items()} == {
-        "semseg": "entropy",
-        "depth": "m",
-        "normals": "degrees",
-        "saliency": "entropy",
-        "edge": "entropy",
-    }
