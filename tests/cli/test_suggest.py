@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,10 +12,14 @@ import pytest
 from diffusionmtl.cli import main
 from diffusionmtl.commands import suggest as command
 from diffusionmtl.commands import suggested_files
+from diffusionmtl.config import DataSettings
 from diffusionmtl.data.export import export_folder
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.partition import Partition
+from diffusionmtl.errors import UserError
+from diffusionmtl.inference.doubt import Doubt
 from diffusionmtl.runfolder import RunFolder
+from diffusionmtl.tasks import Depth, SemanticSegmentation
 from tests.cli.terminal import H, W, done, files_below, refused
 from tests.runs import tiny, trained
 from tests.toy import TASK_NAMES, ToyDataset
@@ -123,6 +128,21 @@ def test_the_task_list_is_one_of_coco(data, suggested):
     assert found == pairs(suggested)
 
 
+def test_no_two_categories_have_one_name():
+    classes = ("background", "head")
+    tasks = (SemanticSegmentation("semseg", classes=("background", "depth")), Depth("depth"))
+    dataset = ToyDataset(1)
+    dataset.tasks = (*tasks, SemanticSegmentation("human_parts", classes=classes))
+    said = suggested_files.task_list([], dataset, {})["categories"]
+    assert [(entry["supercategory"], entry["name"]) for entry in said] == [
+        ("semseg", "semseg/background"),
+        ("semseg", "semseg/depth"),
+        ("depth", "depth/depth"),
+        ("human_parts", "human_parts/background"),
+        ("human_parts", "head"),
+    ]
+
+
 def test_the_partition_is_what_there_is_and_what_is_suggested(data, suggested, seen, tmp_path, capsys):
     whole = tmp_path / "whole"
     export_folder(whole, {"train": ToyDataset(IMAGES)})
@@ -181,6 +201,7 @@ def test_labels_that_are_there_by_now_count_if_asked(data, run, seen, tmp_path):
         (["--price", "semseg"], "write TASK=PRICE"),
         (["--price", "semseg=0"], "a number above 0"),
         (["--budget", "0.5"], "the cheapest label costs 1"),
+        (["--budget", "inf"], "must be a number"),
         (["--labels", "nowhere.txt"], "no such file"),
         (["--data", "rooms"], "its tasks are not those of"),
     ],
@@ -190,6 +211,23 @@ def test_mistakes_are_found_before_any_image_is_looked_at(data, run, tmp_path, c
     given = ["suggest", run, "--data", data, "--out", tmp_path / "out"]
     assert part in refused(capsys, *(given if "--data" not in words else [*given[:2], *given[4:]]), *words)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_broke_in_training_is_named(data, run, tmp_path, capsys, monkeypatch):
+    usual = command.doubts
+
+    def broken(*given):
+        return usual(*given) | {"depth": Doubt(math.nan, 0.0, 0.0)}
+
+    monkeypatch.setattr(command, "doubts", broken)
+    said = refused(capsys, "suggest", run, "--data", data, "--out", tmp_path / "out", *QUICK)
+    assert "image 'image 0'" in said and "'depth' holds no numbers" in said and not (tmp_path / "out").exists()
+
+
+def test_a_price_of_nothing_is_refused_from_python_too(data, run, tmp_path):
+    asked = command.Asked(prices=(("depth", 0.0),))
+    with pytest.raises(UserError, match=r"--price depth=0: must be a number above 0"):
+        command.suggest(run, DataSettings(data=(str(data),)), tmp_path / "out", asked, progress=False)
 
 
 def test_a_folder_in_use_is_refused(data, run, suggested, capsys):

@@ -97,8 +97,8 @@ def suggest(
         for rank, choice in enumerate(choose(pool, float(asked.budget), asked.by, rng), start=1)
     ]
     about = {"by": asked.by, "budget": asked.budget, "prices": dict(asked.prices), **asdict(asked.draws)}
-    top = {task.name: looked.mean(task.name) for task in dataset.tasks}
-    write_suggestions(out, found, dataset, predictor, partition, asked.draws, top, about, shown)
+    usual = {task.name: looked.mean(task.name, labelled[:, row]) for row, task in enumerate(dataset.tasks)}
+    write_suggestions(out, found, dataset, predictor, partition, asked.draws, usual, about, shown)
     return found
 
 
@@ -116,9 +116,10 @@ class _Looked:
     doubt: Mapping[int, Mapping[str, Doubt]]
     sizes: Mapping[int, tuple[int, int]]
 
-    def mean(self, task: str) -> float:
-        """Uncertainty over the images with a pair to suggest."""
-        return sum(of[task].uncertainty for of in self.doubt.values()) / len(self.doubt)
+    def mean(self, task: str, labelled: np.ndarray) -> float:
+        """Uncertainty over the images without a label of the task; 0 if there are none."""
+        values = [of[task].uncertainty for index, of in self.doubt.items() if not labelled[index]]
+        return sum(values) / max(len(values), 1)
 
 
 def _look(predictor: Predictor, dataset: DenseDataset, labelled: np.ndarray, draws: Draws, progress: bool) -> _Looked:
@@ -131,10 +132,17 @@ def _look(predictor: Predictor, dataset: DenseDataset, labelled: np.ndarray, dra
         features.append(pooled_feature(predictor, image).numpy())
         if not labelled[index].all():
             doubt[index] = doubts(predictor, image, draws)
+            _check_numbers(dataset.names[index], doubt[index])
             sizes[index] = (image.shape[-2], image.shape[-1])
         if bar is not None:
             bar(index + 1, len(dataset))
     return _Looked(np.stack(features), doubt, sizes)
+
+
+def _check_numbers(image: str, found: Mapping[str, Doubt]) -> None:
+    for task, doubt in found.items():
+        if not all(math.isfinite(value) for value in asdict(doubt).values() if value is not None):
+            raise UserError(f"image '{image}': the run's answer for '{task}' holds no numbers (NaN); train it again")
 
 
 def _pool(looked: _Looked, labelled: np.ndarray, prices: np.ndarray, tasks: list[str]) -> Pool:
@@ -179,6 +187,8 @@ def _prices(asked: Asked, tasks: list[str]) -> np.ndarray:
     for name in given:
         if name not in tasks:
             raise UserError(f"--price {name}: no such task.{nearest(name, tasks)} Known: {', '.join(tasks)}")
+        if not _is_price(given[name]):
+            raise UserError(f"--price {name}={given[name]:g}: must be a number above 0")
     return np.array([given.get(task, 1.0) for task in tasks])
 
 
@@ -187,6 +197,8 @@ def _check_left(labelled: np.ndarray, prices: np.ndarray, asked: Asked, dataset:
         raise UserError(
             f"data set '{dataset.name}': every image has a label of every task; nothing is left to annotate"
         )
+    if not math.isfinite(asked.budget):
+        raise UserError(f"--budget {asked.budget}: must be a number; {(~labelled).sum()} labels are missing in all")
     cheapest = prices[~labelled.all(axis=0)].min()
     if asked.budget < cheapest:
         raise UserError(f"--budget {asked.budget:g}: the cheapest label costs {cheapest:g}; give at least that much")
@@ -217,6 +229,8 @@ def parse_prices(given: Iterable[str]) -> tuple[tuple[str, float], ...]:
     Raises:
         UserError: a word that is none, or no price.
     """
-    return task_numbers(
-        "--price", given, lambda x: 0 < x < math.inf, "TASK=PRICE, a number above 0, semseg=10 for instance"
-    )
+    return task_numbers("--price", given, _is_price, "TASK=PRICE, a number above 0, semseg=10 for instance")
+
+
+def _is_price(value: float) -> bool:
+    return 0 < value < math.inf

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.inference.suggest import Choice, Pool
 from diffusionmtl.report.draw import heat
 from diffusionmtl.report.suggestions import Card, Row, page
+from diffusionmtl.tasks import Task
 
 TABLE, TASK_LIST, PAGE, PARTITION = "suggestions.csv", "tasks.json", "suggestions.html", "partition.txt"
 _BRIGHTEST = 3.0
@@ -156,32 +158,26 @@ def task_list(found: Sequence[Suggested], dataset: DenseDataset, about: Mapping[
     """The suggestions in the form of COCO: images and categories, no annotation yet, and `tasks`, which is ours.
 
     A class of a segmentation is a category with its task as supercategory; a task of another kind is one category.
+    No two categories have one name.
     `file_name` is the image's name in the data set with its suffix, as below `images/`.
     """
-    categories: list[dict[str, Any]] = []
-    of_task: dict[str, list[int]] = {}
-    for task in dataset.tasks:
-        classes = getattr(task, "classes", None) or [None]
-        for word in classes:
-            said = {"name": task.name, "supercategory": task.kind} if word is None else {"name": word}
-            categories.append({"id": len(categories) + 1, "supercategory": task.name, **said})
-            of_task.setdefault(task.name, []).append(len(categories))
+    categories, of_task = _categories(dataset.tasks)
     index_of = {name: index for index, name in enumerate(dataset.names)}
-    ids = {name: number for number, name in enumerate(dict.fromkeys(one.image for one in found), start=1)}
+    of_image = _by_image(found)
+    ids = {name: number for number, name in enumerate(of_image, start=1)}
     kinds = {task.name: task.kind for task in dataset.tasks}
-    sizes = {one.image: (one.height, one.width) for one in found}
     return {
         "info": {"description": f"Labels to make next for {dataset.name}", "version": "1", **about},
         "licenses": [],
         "images": [
             {
-                "id": number,
+                "id": ids[name],
                 "file_name": file_name(dataset, index_of[name]),
-                "height": sizes[name][0],
-                "width": sizes[name][1],
-                "tasks": [one.task for one in found if one.image == name],
+                "height": several[0].height,
+                "width": several[0].width,
+                "tasks": [one.task for one in several],
             }
-            for name, number in ids.items()
+            for name, several in of_image.items()
         ],
         "categories": categories,
         "annotations": [],
@@ -199,6 +195,32 @@ def task_list(found: Sequence[Suggested], dataset: DenseDataset, about: Mapping[
             for one in found
         ],
     }
+
+
+def _categories(tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
+    """All categories, and per task the ids of its own.
+
+    Labelling tools know a category by its name alone, so a name that two tasks would give is preceded by the task's.
+    """
+    words = {task.name: tuple(getattr(task, "classes", ())) for task in tasks}
+    given = Counter(name for task in tasks for name in words[task.name] or (task.name,))
+    categories: list[dict[str, Any]] = []
+    of_task: dict[str, list[int]] = {}
+    for task in tasks:
+        for word in words[task.name] or (task.name,):
+            name = f"{task.name}/{word}" if given[word] > 1 else word
+            above = task.name if words[task.name] else task.kind
+            categories.append({"id": len(categories) + 1, "supercategory": above, "name": name})
+            of_task.setdefault(task.name, []).append(len(categories))
+    return categories, of_task
+
+
+def _by_image(found: Sequence[Suggested]) -> dict[str, list[Suggested]]:
+    """In the order of their first suggestions."""
+    of_image: dict[str, list[Suggested]] = {}
+    for one in found:
+        of_image.setdefault(one.image, []).append(one)
+    return of_image
 
 
 def file_name(dataset: DenseDataset, index: int) -> str:
@@ -241,11 +263,8 @@ def _cards(
     shown: int,
 ) -> Iterator[Card]:
     index_of = {name: index for index, name in enumerate(dataset.names)}
-    of_image: dict[str, list[Suggested]] = {}
-    for one in found:
-        of_image.setdefault(one.image, []).append(one)
     by_name = {task.name: task for task in predictor.tasks}
-    for name, several in list(of_image.items())[:shown]:
+    for name, several in list(_by_image(found).items())[:shown]:
         image = dataset.image(index_of[name])
         seen = answers_and_doubts(predictor, image, {one.task for one in several}, draws)
         rows = [
