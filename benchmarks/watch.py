@@ -167,9 +167,11 @@ def drawn(stages: Mapping[str, Sequence[Held]], title: str) -> str:
 
 def _diagram(name: str, kind: str, unit: str, looks: Sequence[Held], left: float, top: float) -> str:
     values = [float(getattr(held, kind)) for held in looks]
-    across = Axis(0, max(looks[-1].done, 1), left, left + _WIDE)
-    up = Axis(0, max(*values, 1.0), top + _HIGH, top + 22)
-    path = "M" + "L".join(f"{across(held.done):.1f} {up(value):.1f}" for held, value in zip(looks, values, strict=True))
+    across = Axis(0.0, float(max(looks[-1].done, 1)), left, left + _WIDE)
+    up = Axis(0.0, max(*values, 1.0), top + _HIGH, top + 22)
+    path = "M" + "L".join(
+        f"{across(float(held.done)):.1f} {up(value):.1f}" for held, value in zip(looks, values, strict=True)
+    )
     floor = top + _HIGH
     return (
         f'<text x="{left:g}" y="{top + 12:g}">{escape(name)}: {kind}</text>'
