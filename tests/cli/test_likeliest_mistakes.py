@@ -244,7 +244,7 @@ def run_there_already(desk):
     return desk.train("--out", desk.run)
 
 
-@says("--out my-data: exists and is not empty; choose another folder for this run or remove it")
+@says("--out my-data: exists and is not empty; name a new folder for this run")
 def folder_in_use(desk):
     return desk.train("--out", desk.data)
 
@@ -325,7 +325,7 @@ def matches(message: str, line: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, message.split("..."))), line) is not None
 
 
-@pytest.mark.parametrize("message", MISTAKES)
+@pytest.mark.parametrize("message", MISTAKES, ids=lambda message: MISTAKES[message].__name__)
 def test_a_mistake_is_told_as_the_page_says(desk, capsys, message):
     words = [str(word) for word in MISTAKES[message](desk)]
     before = sorted(Path().rglob("*"))

@@ -27,7 +27,7 @@ def check_claimable(path: Path, what: str) -> None:
         UserError: the folder is a file, holds something already, or what it would lie in cannot be written to.
     """
     if path.is_dir() and any(path.iterdir()):
-        raise UserError(f"--out {path}: exists and is not empty; choose another folder for {what} or remove it")
+        raise UserError(f"--out {path}: exists and is not empty; name a new folder for {what}")
     above = _check_no_file(path)
     if not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"--out {path}: {above} cannot be written to; choose another folder")

@@ -53,8 +53,8 @@ class VisibleDataset(Dataset[Sample]):
         self.unlabelled = tuple(n for i, n in enumerate(dataset.names) if n in chosen and not visible[i])
         if not self.indices:
             raise UserError(
-                f"data set '{dataset.name}': none of {len(chosen)} images has a visible label; "
-                "check the label folders and the partition"
+                f"data set '{dataset.name}': none of {len(chosen)} images has a visible label (labels: "
+                f"{partition.source}); choose others with --labels, or label some"
             )
 
     def __len__(self) -> int:

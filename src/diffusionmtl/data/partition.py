@@ -141,7 +141,7 @@ def _checked(
     tasks: list[str],
     known: Annotated,
     dataset: DenseDataset,
-    hint: str = "Mend the line or take it out; it is an image name and its visible tasks, separated by tabs",
+    hint: str = "Mend the line or take it out; a line is an image name and its visible tasks, separated by tabs",
 ) -> frozenset[str]:
     if name not in known:
         raise UserError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusionmtl.build import build_network, restore_run, sketched
 from diffusionmtl.config import Settings, changed
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.files import nearest_beside
 from diffusionmtl.inference.calibration import calibration_for
 from diffusionmtl.inference.predictor import Precision, Predictor
@@ -180,5 +180,6 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: {' '.join(str(error).split())[:120]}; use cpu") from None
+        said = in_one_line(error).split(". ")[0]  # the rest is advice for whoever builds torch
+        raise UserError(f"--device {name}: {said}; use cpu") from None
     return device
