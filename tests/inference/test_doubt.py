@@ -43,14 +43,12 @@ def test_edges_lie_where_an_answer_changes():
 
 def test_edges_that_lie_together_are_not_apart():
     assert apart(steps(4, 1.0, 5.0), steps(4)) == pytest.approx([0, 0], abs=1e-6)
-    assert min(apart(steps(4, 1.0, 5.0), steps(7))) > 0.1
+    assert min(apart(steps(4, 1.0, 5.0), steps(7))) > 1
 
 
-def test_an_answer_without_edges_is_not_apart():
-    """Where nobody is in the picture, that body parts have no edges says nothing of the others."""
-    found = apart(steps(4, 1.0, 5.0), steps(None))
-    assert found[1] == pytest.approx(0, abs=1e-6) and found[0] > 0.1
+def test_an_answer_without_edges_agrees_with_none():
+    assert apart(steps(4, 1.0, 5.0), steps(None)) == pytest.approx([1, 1])
 
 
-def test_more_edges_that_lie_apart_are_more_disagreement():
-    assert apart(steps(4, 1.0, 9.0), steps(7))[0] > 1.2 * apart(steps(4, 1.0, 5.0), steps(7))[0]
+def test_how_strong_edges_are_says_nothing_of_where_they_lie():
+    assert apart(steps(4, 1.0, 9.0), steps(7)) == pytest.approx(apart(steps(4, 1.0, 5.0), steps(7)))

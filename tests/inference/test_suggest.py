@@ -80,10 +80,10 @@ def test_prices_are_weighed_and_kept():
 def test_a_label_that_is_worth_the_whole_budget_is_not_lost_to_a_cheap_one():
     doubt = np.zeros((6, 2))
     doubt[0, 0], doubt[1, 1] = 0.15, 1.0
-    of = Pool(np.eye(6), np.zeros((6, 2), dtype=bool), doubt, None, np.array([1.0, 10.0]))
-    # Per price the first is worth 0.15 and the second 0.1; after the first the second cannot be paid.
-    assert chosen(of, 10) == [(1, 1)]
-    assert chosen(of, 11)[:2] == [(0, 0), (1, 1)]
+    of = Pool(np.eye(6), np.zeros((6, 2), dtype=bool), doubt, None, np.array([1.0, 8.0]))
+    # Per price the first adds 0.130 and the second 0.109; after the first the second cannot be paid.
+    assert chosen(of, 8) == [(1, 1)]
+    assert chosen(of, 9)[:2] == [(0, 0), (1, 1)]
 
 
 def test_a_task_that_is_nearly_done_counts_as_its_missing_labels_do():

@@ -4,8 +4,7 @@ Three doubts per task, each a mean over the pixels of an image:
 
 - *uncertainty*: the entropy of the stated probabilities; of a kind that states none, how far the draws disagree.
 - *moved*: how far refinement, which sees what all tasks say, moved the first estimate.
-- *apart*: how much of the edges of a task lies where those of the other tasks do not. An answer without edges has none
-  to lie apart.
+- *apart*: how little the edges of a task lie where those of the other tasks lie.
 """
 
 from collections.abc import Iterator, Set
@@ -48,8 +47,7 @@ class Doubt:
     Attributes:
         uncertainty: from 0 to 1 for a kind that states probabilities, else in the task's spread unit; 0 or more.
         moved: in the task's spread unit, 0 or more; None for a network without refinement.
-        apart: 0 (edges as those of the others, or none) or more, the root of the task's spread unit; None for a single
-            task.
+        apart: 0 (edges as those of the others) to 2; None for a single task.
     """
 
     uncertainty: float
@@ -154,10 +152,10 @@ class _Edges:
         self._products += seen @ seen.T
 
     def apart(self) -> Float64[Tensor, "t"]:
-        """The deviation of a task's edges, times 1 - their mean correlation with those of each other task."""
+        """1 - the mean correlation of a task's edges with those of each other task; a flat map correlates with none."""
         tasks = len(self._sum)
         if self._count == 0 or tasks < 2:
-            return torch.zeros(tasks, dtype=torch.float64)
+            return torch.ones(tasks, dtype=torch.float64)
         mean = self._sum / self._count
         covariance = self._products / self._count - mean[:, None] * mean
         deviation = covariance.diagonal().clamp(min=0).sqrt()
@@ -165,7 +163,7 @@ class _Edges:
         flat = scale <= 1e-12 * (1 + self._products.diagonal().max() / self._count)
         correlation = torch.where(flat, 0.0, covariance / torch.where(flat, 1.0, scale)).clamp(-1, 1)
         others = correlation.sum(dim=1) - correlation.diagonal()
-        return deviation * (1 - others / (tasks - 1))
+        return 1 - others / (tasks - 1)
 
 
 def edges(task: Task, estimate: Float[Tensor, "1 a h w"]) -> Float[Tensor, "g k"]:
