@@ -245,7 +245,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             width, height = picture.size
             if width * height > max_pixels:
                 raise UserError(
-                    f"{path}: {width}x{height} pixels is more than the limit of {max_pixels:,}; "
+                    f"{path}: {height}x{width} pixels (height x width) is more than the limit of {max_pixels:,}; "
                     "resize it or raise --max-pixels"
                 )
             yield picture

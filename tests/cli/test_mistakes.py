@@ -82,7 +82,7 @@ BAD_FOLDERS = {
     "truncated label": (lambda f: halved(f / "train/semseg/image 2.png"), ["semseg/image 2.png", "not a readable"]),
     "label of another ratio": (
         lambda f: Image.new("L", (H, H)).save(f / "train/semseg/image 2.png"),
-        ["semseg/image 2.png", "task 'semseg'", "24x24", "32x24", "aspect ratio"],
+        ["semseg/image 2.png", "task 'semseg'", "24x24", "24x32", "aspect ratio"],
     ),
     "class index": (
         lambda f: Image.new("L", (W, H), 9).save(f / "train/semseg/image 2.png"),
@@ -190,7 +190,7 @@ BAD_OPTIONS = {
     "precision": (["--precision", "12"], ["--precision 12", "32-true"]),
     "no config": (["--config", "no.yaml"], ["no.yaml", "no such file"]),
     "config without a name": (["--config"], ["--config", "YAML"]),
-    "limit": (["--max-pixels", 100], ["image 0.png", "32x24", "limit of 100", "--max-pixels"]),
+    "limit": (["--max-pixels", 100], ["image 0.png", "24x32", "limit of 100", "--max-pixels"]),
 }
 
 

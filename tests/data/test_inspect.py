@@ -116,6 +116,7 @@ def test_a_label_unknown_everywhere_is_a_warning_and_all_of_them_a_problem(folde
 
 def test_every_unreadable_file_is_collected(folder):
     (folder / "images/a.png").write_bytes(b"x")
+    save(folder / "semseg/a.png", np.zeros((H, W), np.uint8))  # sound, but its image is not
     save(folder / "semseg/b.png", np.full((H, W), 9, np.uint8))
     save(folder / "semseg/c.png", np.zeros((9, 9), np.uint8))
     save(folder / "semseg/d.png", np.zeros((H, W), np.uint8))

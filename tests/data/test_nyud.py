@@ -75,7 +75,7 @@ class TestArrays:
             ("depth", np.ones((*m.SIZE, 2)), "depth", "depth needs one number per pixel, found shape 24x32x2"),
             ("depth", np.full(m.SIZE, 4000.0), "depth", "depth of 4000 m"),
             ("normal", np.ones(m.SIZE), "normals", "normals need three numbers"),
-            ("depth", np.ones((32, 24)), "depth", "the label is 24x32 and its image 32x24, another aspect ratio"),
+            ("depth", np.ones((32, 24)), "depth", "the label is 32x24 and its image 24x32 .* another aspect ratio"),
             ("image", np.zeros(m.SIZE), None, r"an image needs shape \[H W 3\], found 24x32"),
             ("image", np.full((*m.SIZE, 3), 200.0), None, "image values from 200 to 200, expected 0 to 1"),
             ("image", np.full((*m.SIZE, 3), np.nan), None, "image values from nan"),

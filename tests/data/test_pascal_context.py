@@ -239,7 +239,9 @@ class TestBadInput:
 
     def test_a_label_of_another_picture(self, root):
         m.write_png(root / "sal_distill" / "2008_000002.png", np.zeros((m.SIZE[0], m.SIZE[1] + 30), np.uint8))
-        with pytest.raises(UserError, match="task 'sal': the label is 62x24 and its image 32x24, another aspect ratio"):
+        with pytest.raises(
+            UserError, match=r"task 'sal': the label is 24x62 and its image 24x32 \(height x width\), another"
+        ):
             PascalContext.open(root, "train").label(0, "sal")
 
     @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ class TestMissing:
 class TestBadFiles:
     def test_another_size_is_never_resized(self, folder, labels):
         Image.fromarray(np.zeros((H * 2, W * 2), np.uint8)).save(folder / "semseg/image 2.png")
-        with pytest.raises(UserError, match=r"semseg/image 2\.png: is 64x48 and its label 32x24"):
+        with pytest.raises(UserError, match=r"semseg/image 2\.png: is 48x64 and its label 24x32"):
             rescore(folder, labels)
 
     @pytest.mark.parametrize("task", TASK_NAMES)
@@ -210,7 +210,7 @@ class TestAnnotators:
 
     def test_another_size(self, folder, labels, people):
         Image.fromarray(np.zeros((9, 9), np.uint8)).save(people / "edge/image 1/2.png")
-        with pytest.raises(UserError, match=r"2\.png: is 9x9 and its label 32x24"):
+        with pytest.raises(UserError, match=r"2\.png: is 9x9 and its label 24x32"):
             rescore(folder, labels, annotators=people)
 
     def test_a_folder_of_something_else(self, folder, labels, tmp_path):

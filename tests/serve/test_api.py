@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_bytes(client):
         (b"Dear all,\nthis is a letter.\n", 415, "not a readable image"),
         (photograph()[:100], 415, "not a readable image"),
         (b"", 415, "not a readable image"),
-        (photograph(500, 500, "jpeg"), 413, "500x500 pixels, the limit is 200,000"),
+        (photograph(500, 500, "jpeg"), 413, "500x500 pixels (height x width), the limit is 200,000"),
         (bytes(400_000), 413, "more than 0.32 MB"),
     ],
     ids=["text", "truncated", "empty", "too many pixels", "too many bytes"],

@@ -137,7 +137,7 @@ class _Look:
     def __init__(self, split: str, dataset: DenseDataset, tick: Callable[[], None]) -> None:
         self._split, self._dataset, self._tick = split, dataset, tick
         self._warnings: list[str] = []
-        self._problems: list[str] = []
+        self._problems: dict[str, None] = {}  # each line once: a broken image is met again with each of its labels
 
     def findings(self, images: Sequence[int], labels: Mapping[str, Sequence[int]]) -> SplitFindings:
         """Read what was picked and say what was found."""
@@ -167,7 +167,7 @@ class _Look:
             try:
                 yield tuple(self._dataset.image(index).shape[1:])
             except UserError as error:
-                self._problems.append(str(error))
+                self._problems.setdefault(str(error))
             self._tick()
 
     def _task(self, task: Task, labelled: int, indices: Sequence[int]) -> TaskFindings:
@@ -179,7 +179,7 @@ class _Look:
             try:
                 value, valid, whole = self._label(index, task.name)
             except UserError as error:
-                self._problems.append(str(error))
+                self._problems.setdefault(str(error))
                 self._tick()
                 continue
             name, mask = self._dataset.names[index], valid.as_subclass(Tensor)[0]
@@ -192,7 +192,7 @@ class _Look:
         figures = together.summary()
         if read and not together.weight:
             which = _some(empty or self._dataset.names)
-            self._problems.append(f"task '{task.name}': all {read} labels read are unknown everywhere: {which}")
+            self._problems.setdefault(f"task '{task.name}': all {read} labels read are unknown everywhere: {which}")
             empty = []
         self._doubts(task, labelled, empty, resized, figures)
         known = together.weight / max(pixels, 1)

@@ -73,8 +73,8 @@ class PublishedDataset(DenseDataset):
         # Both are whole images rounded to pixels, so they may differ by one on either side.
         if abs(stored_width * height - stored_height * width) > stored_width + stored_height + width + height:
             raise UserError(
-                f"{self.path(index, task)}: task '{task}': the label is {stored_width}x{stored_height} and its image "
-                f"{width}x{height}, another aspect ratio; take both from the same release"
+                f"{self.path(index, task)}: task '{task}': the label is {stored_height}x{stored_width} and its image "
+                f"{height}x{width} (height x width), another aspect ratio; take both from the same release"
             )
         return label.resized(height, width), valid.resized(height, width)
 

@@ -40,8 +40,8 @@ class StoredDataset(DenseDataset):
             return label, valid
         if abs(stored_width * height / (stored_height * width) - 1) > RATIO_TOLERANCE:
             raise UserError(
-                f"{self.where(index, task)}: task '{task}': the label is {stored_width}x{stored_height} and its "
-                f"image {self.where(index, None).rsplit('/', 1)[-1]} {width}x{height} (upright), another aspect ratio; "
-                "save the label for the whole image"
+                f"{self.where(index, task)}: task '{task}': the label is {stored_height}x{stored_width} and its "
+                f"image {self.where(index, None).rsplit('/', 1)[-1]} {height}x{width} (height x width, upright), "
+                "another aspect ratio; save the label for the whole image"
             )
         return label.resized(height, width), valid.resized(height, width)

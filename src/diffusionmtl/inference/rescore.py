@@ -150,8 +150,10 @@ def _estimate(task: Task, path: Path, label: Shaped[Tensor, "c h w"]) -> Float[T
 
 def _check_size(path: Path, found: Tensor, label: Tensor) -> None:
     if found.shape[-2:] != label.shape[-2:]:
-        sizes = [f"{x.shape[-1]}x{x.shape[-2]}" for x in (found, label)]
-        raise UserError(f"{path}: is {sizes[0]} and its label {sizes[1]}; save it at the size of the image")
+        sizes = [f"{x.shape[-2]}x{x.shape[-1]}" for x in (found, label)]
+        raise UserError(
+            f"{path}: is {sizes[0]} and its label {sizes[1]} (height x width); save it at the size of the image"
+        )
 
 
 def _readers(folder: Path, dataset: DenseDataset) -> dict[str, Task]:

@@ -86,8 +86,8 @@ class Video:
         if width * height > self._max_pixels:
             self._container.close()
             raise UserError(
-                f"{self._path}: frames of {width}x{height} pixels are more than the limit of {self._max_pixels:,}; "
-                "resize it or raise --max-pixels"
+                f"{self._path}: frames of {height}x{width} pixels (height x width) are more than the limit of "
+                f"{self._max_pixels:,}; resize it or raise --max-pixels"
             )
 
 

@@ -47,7 +47,9 @@ def check_header(path: Path, name: str | None, limits: Limits) -> None:
         raise Refused(415, f"{shown}: not a readable image; send a JPEG, PNG, WebP or TIFF file") from None
     if width * height > limits.pixels:
         raise Refused(
-            413, f"{shown}: {width}x{height} pixels, the limit is {limits.pixels:,} pixels; send a smaller image"
+            413,
+            f"{shown}: {height}x{width} pixels (height x width), the limit is {limits.pixels:,} pixels; send a smaller "
+            "image",
         )
 
 
