@@ -58,10 +58,18 @@ def test_decisions_survive_the_file(found):
     assert Decisions.from_text(decisions.to_text(), "here") == decisions
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2, "decisions": []}', '{"format": 1, "decisions": [3]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "[" * 9999, '{"format": 2, "decisions": []}', '{"format": 1, "decisions": [3]}']
+)
 def test_another_file_is_not_taken_for_decisions(text):
     with pytest.raises(UserError, match=r"review\.json: not a file of decisions"):
         Decisions.from_text(text, "review.json")
+
+
+def test_a_file_of_decisions_that_is_no_text_is_named(tmp_path):
+    (tmp_path / DECISION_FILE).write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"review\.json: not a file of decisions"):
+        book(tmp_path).read()
 
 
 @given(st.lists(st.booleans(), max_size=6), st.integers(-1, 5))

@@ -96,16 +96,20 @@ def test_a_server_that_was_killed_after_the_decision_acts_on_it_later(root):
     assert seen(root)["depth"] == 1
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"tasks": 3}', '{"tasks": {"depth": {}}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "[" * 9999, '{"tasks": 3}', '{"tasks": {"depth": {}}}', '{"tasks": {"depth": {"level": "high"}}}'],
+)
 def test_a_damaged_manifest_is_named(root, text):
     (root / "completed.json").write_text(text)
     with pytest.raises(UserError, match=r"completed\.json: damaged"):
         CompletedFolder(root)
 
 
-def suggestions(folder, image="image 1"):
+def suggestions(folder, image="image 1", **words):
     folder.mkdir()
     task = {"id": 1, "image_id": 1, "task": "depth", "price": 1.0, "gain": 0.25, "reason": "1.5x the usual uncertainty"}
+    task |= words
     said = {"images": [{"id": 1, "file_name": f"{image}.png"}], "tasks": [task]}
     (folder / "tasks.json").write_text(json.dumps(said))
     return folder
@@ -127,3 +131,15 @@ def test_suggestions_are_judged_without_moving_a_file(tmp_path):
 def test_suggestions_about_other_images_are_refused(tmp_path):
     with pytest.raises(UserError, match="no image 'elsewhere' in the data"):
         SuggestedFolder(suggestions(tmp_path / "next", "elsewhere"), ToyDataset(2), lambda image: None)
+
+
+@pytest.mark.parametrize("words", [{"price": "one"}, {"gain": None}, {"image_id": 2}])
+def test_damaged_suggestions_are_named_at_once(tmp_path, words):
+    with pytest.raises(UserError, match=r"tasks\.json: damaged"):
+        SuggestedFolder(suggestions(tmp_path / "next", **words), ToyDataset(2), lambda image: None)
+
+
+def test_a_task_that_the_run_does_not_have_is_named(tmp_path):
+    folder = SuggestedFolder(suggestions(tmp_path / "next", task="height"), ToyDataset(2), lambda image: {})
+    with pytest.raises(UserError, match="no task 'height'"):
+        folder.pictures(folder.pairs[0])

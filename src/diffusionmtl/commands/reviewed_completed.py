@@ -1,7 +1,6 @@
 """The predicted labels of a completed data set, for a person to accept or reject."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from diffusionmtl.commands.completed_files import CONFIDENCE, SPLIT, read_levels
 from diffusionmtl.commands.sources import numbered
 from diffusionmtl.data.folder import PREDICTED, FolderDataset, label_files
 from diffusionmtl.errors import UserError
+from diffusionmtl.files import read_json
 from diffusionmtl.metrics.precision import threshold_of
 from diffusionmtl.report.draw import heat
 from diffusionmtl.serve.review import Decision, Pair, Shown
@@ -143,10 +143,10 @@ class CompletedFolder:
 
 
 def _levels(path: Path) -> Mapping[str, int | None]:
+    if not path.exists():
+        raise UserError(f"{path}: no such file; give the folder that 'diffusionmtl complete --out' wrote")
     try:
-        said: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
-        return {task: of["level"] for task, of in said.items()}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the folder that 'diffusionmtl complete --out' wrote") from None
+        said: Mapping[str, Any] = read_json(path)["tasks"]
+        return {task: None if of["level"] is None else int(of["level"]) for task, of in said.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: damaged; run 'diffusionmtl complete' again into another folder") from None

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffusionmtl.commands.suggested_files import TASK_LIST
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.errors import UserError
+from diffusionmtl.files import read_json
 from diffusionmtl.inference.prediction import Prediction
 from diffusionmtl.serve.review import Decision, Pair, Shown
 
@@ -53,13 +54,17 @@ class SuggestedFolder:
 
     def note(self, pair: Pair) -> str:
         """Why it was suggested."""
-        said = self._said[pair]
-        return f"rank {said['id']}; price {said['price']:g}; gain {100 * said['gain']:.3f} %; {said['reason']}"
+        return _note(self._said[pair])
 
     def pictures(self, pair: Pair) -> list[Shown]:
         """The image, and what the network says of it now."""
         image = self._dataset.image(self._index[pair.image])
-        found = self._see(image)[pair.task]
+        answers = self._see(image)
+        if pair.task not in answers:
+            raise UserError(
+                f"{self.folder / TASK_LIST}: the run has no task '{pair.task}'; serve the one that made this list"
+            )
+        found = answers[pair.task]
         shown = [
             Shown("image", np.ascontiguousarray(image.permute(1, 2, 0).numpy())),
             Shown(f"{pair.task}: answer now", np.asarray(found.draw())),
@@ -72,14 +77,21 @@ class SuggestedFolder:
 
 
 def _suggestions(path: Path) -> dict[Pair, Mapping[str, Any]]:
+    if not path.exists():
+        raise UserError(f"{path}: no such file; give the folder that 'diffusionmtl suggest --out' wrote")
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        names = {image["id"]: _without_suffix(image["file_name"]) for image in said["images"]}
-        return {Pair(names[one["image_id"]], one["task"]): one for one in said["tasks"]}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the folder that 'diffusionmtl suggest --out' wrote") from None
+        said = read_json(path)
+        names = {image["id"]: _without_suffix(str(image["file_name"])) for image in said["images"]}
+        found = {Pair(names[one["image_id"]], str(one["task"])): one for one in said["tasks"]}
+        for one in found.values():
+            _note(one)
+        return found
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged; run 'diffusionmtl suggest' again into another folder") from None
+
+
+def _note(said: Mapping[str, Any]) -> str:
+    return f"rank {said['id']}; price {said['price']:g}; gain {100 * said['gain']:.3f} %; {said['reason']}"
 
 
 def _without_suffix(name: str) -> str:

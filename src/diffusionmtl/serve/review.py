@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import write_bytes_atomically
+from diffusionmtl.files import read_bytes, write_bytes_atomically
 
 Decision = Literal["accept", "reject", "skip"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 DECISION_FILE = "review.json"
 _FORMAT = 1
+_MAX_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, order=True)
@@ -80,7 +81,7 @@ class Decisions:
             if said["format"] != _FORMAT:
                 raise ValueError
             return cls({Pair(str(row["image"]), str(row["task"])): _record(row) for row in said["decisions"]})
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{where}: not a file of decisions, or a damaged one; rename it to begin anew") from None
 
 
@@ -156,10 +157,10 @@ class Book:
         Raises:
             UserError: it is damaged.
         """
-        try:
-            return Decisions.from_text(self.path.read_text(encoding="utf-8"), str(self.path))
-        except FileNotFoundError:
+        if not self.path.exists():
             return Decisions()
+        text = read_bytes(self.path, _MAX_BYTES, "decisions").decode("utf-8", errors="replace")
+        return Decisions.from_text(text, str(self.path))
 
     def catch_up(self) -> None:
         """Do again what a server that was stopped between the file and the folder left half done."""

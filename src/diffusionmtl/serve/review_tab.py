@@ -1,7 +1,8 @@
 """The tab in which a person judges labels one after the other."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
@@ -47,7 +48,7 @@ def add_review(page: gr.Blocks, book: Book) -> None:
     undo.click(_deciding(book, None), at, outputs, **hidden)
     back.click(_moving(book, -1), at, outputs, **hidden)
     on.click(_moving(book, 1), at, outputs, **hidden)
-    page.load(lambda: view(book, first(book)), None, outputs, **hidden)
+    page.load(_opening(book), None, outputs, **hidden)
 
 
 def first(book: Book) -> int:
@@ -72,20 +73,36 @@ def _deciding(book: Book, decision: Decision | None) -> Callable[[int], tuple[in
     def decide(at: int) -> tuple[int, str, str]:
         if not book.folder.pairs:
             return view(book, 0)
-        try:
+        with _told():
             book.decide(book.folder.pairs[at], decision)
             if decision is None:
                 return view(book, at)
             after = next_undecided([of is None for of in book.standing()], at)
             return view(book, at if after is None else after)
-        except (UserError, OSError) as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from None
 
     return decide
 
 
 def _moving(book: Book, by: int) -> Callable[[int], tuple[int, str, str]]:
     def move(at: int) -> tuple[int, str, str]:
-        return view(book, (at + by) % max(1, len(book.folder.pairs)))
+        with _told():
+            return view(book, (at + by) % max(1, len(book.folder.pairs)))
 
     return move
+
+
+def _opening(book: Book) -> Callable[[], tuple[int, str, str]]:
+    def open_tab() -> tuple[int, str, str]:
+        with _told():
+            return view(book, first(book))
+
+    return open_tab
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with the folder is shown to whoever looks at it."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        raise gr.Error(escape(str(error)), print_exception=False) from None
