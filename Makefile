@@ -14,7 +14,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint format docs hooks clean distclean
+.PHONY: help demo test slow oldest lint format docs hooks clean distclean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -28,11 +28,16 @@ test: lint ## Everything that must hold before a change lands: lint, types, laye
 slow: $(VENV)/.has-dev ## The tests that train or draw at length, left out of `make test`
 	$(PYTEST) -n $(WORKERS) -m slow
 
+oldest: $(VENV)/.has-dev ## The fast tests with the oldest versions that pyproject.toml admits (of all but torch)
+	$(BIN)/python tools/oldest_versions.py --venv $(VENV)/oldest train demo scale export video dev
+	OMP_NUM_THREADS=1 $(VENV)/oldest/bin/python -m pytest -n $(WORKERS)
+
 lint: $(VENV)/.has-dev ## Style, formatting, types, and who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile
 
 format: $(VENV)/.has-dev ## Mend what ruff can mend by itself
 	$(BIN)/ruff check --fix

@@ -1,0 +1,57 @@
+"""The oldest versions that may be installed: read rightly from what pyproject.toml says, and never a bad one."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("oldest_versions_tool", ROOT / "tools" / "oldest_versions.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_oldest_that_all_lines_admit(tool):
+    lines = ["A.b[c]>=1.2,<3,!=1.9", "a-b>=1.10", "d~=2.4", "e==5", "f>=1; python_version < '3'", "g>1,>=2"]
+    found = {name: str(version) for name, version in tool.oldest(lines).items()}
+    assert found == {"a-b": "1.10", "d": "2.4", "e": "5", "g": "2"}
+
+
+@pytest.mark.parametrize("lines", [["a>=1,!=1"], ["a>=2", "a<2,>=1"], ["a>=1,>1"]])
+def test_one_that_is_excluded(tool, lines):
+    with pytest.raises(SystemExit, match="does not admit"):
+        tool.oldest(lines)
+
+
+def test_a_line_without_one(tool):
+    with pytest.raises(SystemExit, match="'a<2' has no lower bound"):
+        tool.oldest(["a<2"])
+
+
+def test_every_requirement_names_its_oldest_version(tool):
+    extras = ["train", "demo", "scale", "export", "video", "docs", "dev"]
+    found = tool.oldest(tool.required(ROOT / "pyproject.toml", extras))
+    assert found["torch"] >= Version("2.6") and {"lightning", "gradio", "ray", "onnx", "av", "sphinx"} <= set(found)
+
+
+def test_releases_with_malicious_code_are_never_admitted(tool):
+    lines = [Requirement(line) for line in tool.required(ROOT / "pyproject.toml", ["train"])]
+    lightning = [line for line in lines if line.name in ("lightning", "pytorch-lightning")]
+    assert len(lightning) == 2
+    for line in lightning:
+        assert not any(line.specifier.contains(bad, prereleases=True) for bad in ("2.6.2", "2.6.3"))
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(tool, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(SystemExit, match="no virtual environment"):
+        tool.make(tmp_path, {}, [])
+    assert (tmp_path / "mine.txt").read_text() == "mine"
