@@ -83,6 +83,15 @@ def test_a_visitor_predicts_looks_and_downloads(page, site, picture, tmp_path):
     assert page.locator(".dm-card[data-task=depth] .dm-doubt").evaluate("e => getComputedStyle(e).opacity") == "1"
     page.screenshot(path=tmp_path / "moved.png", full_page=True)
 
+    read = page.locator(".dm-card[data-task=depth] .dm-value")
+    page.locator(".dm-stack[tabindex]").focus()
+    places = set()
+    for key in ("ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+        assert " m" in read.inner_text()
+        places.add(page.locator(".dm-spot").first.get_attribute("style"))
+    assert len(places) == 2
+
     with page.expect_download() as download:
         page.click("#dm-zip")
     archive = zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes()))

@@ -62,10 +62,12 @@ def _controls(before: Sequence[str], unsure: bool) -> str:
 
 
 def _photo_card(photo: Picture) -> str:
-    stack = _stack(photo, _image(photo, "the image", "", photo=True))
+    walked = ' tabindex="0" role="group" aria-label="the image; arrow keys move the place whose values are read"'
+    stack = _stack(photo, _image(photo, "the image", "", photo=True), walked)
     return (
         f'<figure class="dm-card"><figcaption><b>image</b></figcaption>{stack}'
-        '<p class="dm-value dm-quiet">Point at a picture to read its values.</p></figure>'
+        '<p class="dm-value dm-quiet">Point at a picture to read its values, or use the arrow keys in this one.</p>'
+        "</figure>"
     )
 
 
@@ -104,8 +106,8 @@ def _legend(task: TaskPrediction) -> str:
     return f'<ul class="dm-legend" aria-label="classes in this picture, largest first">{items}</ul>'
 
 
-def _stack(like: Picture, inside: str) -> str:
-    return f'<div class="dm-stack" style="aspect-ratio:{like.shape[1]}/{like.shape[0]}">{inside}</div>'
+def _stack(like: Picture, inside: str, extra: str = "") -> str:
+    return f'<div class="dm-stack" style="aspect-ratio:{like.shape[1]}/{like.shape[0]}"{extra}>{inside}</div>'
 
 
 def _image(picture: Picture, words: str, css: str, photo: bool = False, extra: str = "") -> str:

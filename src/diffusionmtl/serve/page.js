@@ -54,14 +54,16 @@
     return text;
   }
 
+  const inside = (share) => Math.min(0.9999, Math.max(0, share));
+
   function point(stack, event) {
     const box = stack.getBoundingClientRect();
-    const inside = (share) => Math.min(0.9999, Math.max(0, share));
     return [inside((event.clientX - box.left) / box.width), inside((event.clientY - box.top) / box.height)];
   }
 
   function show(root, x, y) {
     const said = maps(root);
+    places.set(root, [x, y]);
     for (const card of root.querySelectorAll(".dm-card")) {
       const task = said[card.dataset.task];
       if (task) card.querySelector(".dm-value").textContent = line(task, x, y);
@@ -74,6 +76,19 @@
       spot.style.left = `${100 * x}%`;
       spot.style.top = `${100 * y}%`;
     }
+  }
+
+  // For those who do not point: the arrow keys move the place, in steps of a fiftieth of the picture.
+  const places = new WeakMap();
+  const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+  function walk(event) {
+    const step = arrows[event.key];
+    const root = event.target.matches?.(".dm-stack") && event.target.closest(".dm");
+    if (!step || !root || !root.querySelector(".dm-data")) return;
+    event.preventDefault();
+    const [x, y] = places.get(root) ?? [0.5, 0.5];
+    show(root, inside(x + step[0] / 50), inside(y + step[1] / 50));
   }
 
   function cut(root, share) {
@@ -93,6 +108,7 @@
 
   document.addEventListener("pointermove", moved);
   document.addEventListener("pointerdown", moved);
+  document.addEventListener("keydown", walk);
   document.addEventListener("input", (event) => {
     const root = event.target.closest?.(".dm");
     if (!root) return;
