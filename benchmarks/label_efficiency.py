@@ -1,272 +1,132 @@
-"""python benchmarks/label_efficiency.py --out DIR [--seeds 0 1 2] [--rounds 4] [--by gain random] [--quick]
+"""python benchmarks/label_efficiency.py --out DIR [--seeds 0 1 2] [--rounds 4] [--by gain random] [--jobs 2] [--quick]
 
 What labels buy that `diffusionmtl suggest` chooses, against as many chosen by chance, on drawn rooms: train on few
 labels, choose more, reveal them, train anew, and so on. Whatever a call has finished, a later one with the same words
-keeps.
+keeps; with more seeds, ways or rounds it goes on from there.
 """
 
 import argparse
-import csv
-import io
-import json
-import math
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from benchmarks.label_curves import label_curves  # noqa: E402
-from diffusionmtl.build import build_training_set, restore_run  # noqa: E402
-from diffusionmtl.commands.cell import finished  # noqa: E402
-from diffusionmtl.commands.evaluate import evaluate_run, save_metrics  # noqa: E402
-from diffusionmtl.commands.output import text_table  # noqa: E402
-from diffusionmtl.commands.suggest import Asked, parse_prices, suggest  # noqa: E402
-from diffusionmtl.commands.suggested_files import PARTITION  # noqa: E402
-from diffusionmtl.commands.train import train  # noqa: E402
+from benchmarks.label_jobs import worked_through  # noqa: E402
+from benchmarks.label_rounds import RANDOM, START, Plan, Round, keep_plan, rounds_of  # noqa: E402
+from benchmarks.label_scores import Row, row, summary, task_summary, write  # noqa: E402
+from diffusionmtl.build import build_dataset, build_training_set  # noqa: E402
+from diffusionmtl.commands.suggest import parse_prices  # noqa: E402
 from diffusionmtl.config import Settings, changed  # noqa: E402
 from diffusionmtl.data.base import DenseDataset  # noqa: E402
-from diffusionmtl.data.partition import Partition, annotations, one_label  # noqa: E402
 from diffusionmtl.errors import UserError  # noqa: E402
-from diffusionmtl.files import write_bytes_atomically  # noqa: E402
-from diffusionmtl.inference.doubt import Draws  # noqa: E402
-from diffusionmtl.plain_yaml import read_yaml  # noqa: E402
-from diffusionmtl.report.tables import gain, headline  # noqa: E402
-from diffusionmtl.runfolder import RunFolder  # noqa: E402
-from diffusionmtl.seeds import derive_seed  # noqa: E402
-from diffusionmtl.tasks import Task  # noqa: E402
 from diffusionmtl.training.run import Stopped  # noqa: E402
 
-STARTED = "start"
+# Nobody learns body parts, a few pixels at this size, from so few labels: every way would waste as many on them.
+TASKS = ("semseg", "depth", "normals", "edge", "saliency")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The experiment.
-
-    Attributes:
-        settings: of every training, but for labels, epochs and seed.
-        start: images with one label each at the beginning.
-        each: what a round may cost; the number of labels if nothing has a price.
-        updates: steps of each training, about: whole epochs.
-        samples: noise draws of suggestions.
-    """
-
-    settings: Settings
-    seeds: tuple[int, ...]
-    rounds: int
-    ways: tuple[str, ...]
-    start: int
-    each: float
-    updates: int
-    samples: int
-    prices: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One training.
-
-    Attributes:
-        way: how its labels were chosen.
-        cost: of all labels, those of the start included.
-        images: that have a label.
-        gain: Δm in percent over the network of the start of this seed.
-        figures: by task, the headline figure.
-    """
-
-    seed: int
-    way: str
-    round: int
-    labels: int
-    cost: float
-    images: int
-    gain: float
-    figures: Mapping[str, float]
-
-
-def run_all(plan: Plan, out: Path) -> list[Row]:
+def run_all(plan: Plan, rounds: Sequence[Round], out: Path, jobs: int) -> tuple[DenseDataset, list[Row]]:
     """Every training, or what is missing of them; the figures so far are written after each."""
+    out.mkdir(parents=True, exist_ok=True)
+    keep_plan(plan, out)
+    # Drawn once, before there are several processes.
     dataset = build_training_set(plan.settings.data)
-    rows: list[Row] = []
-    for seed in plan.seeds:
-        place = out / f"seed-{seed}"
-        first = _trained(plan, seed, place / STARTED, _start(plan, dataset, seed, place / STARTED / PARTITION))
-        for way in plan.ways:
-            rows.append(_row(dataset, plan, seed, way, 0, place / STARTED, first, first))
-            before = place / STARTED
-            for number in range(1, plan.rounds + 1):
-                here = place / way / f"round-{number}"
-                labels = _chosen(plan, seed, way, before, here / "suggested")
-                scores = _trained(plan, seed, here, labels)
-                rows.append(_row(dataset, plan, seed, way, number, here, scores, first))
-                before = here
-                write(out, rows, dataset.tasks)
-                print(
-                    f"seed {seed}, {way}, round {number}: {rows[-1].labels} labels, {rows[-1].gain:+.2f} %", flush=True
-                )
-    return rows
+    build_dataset(plan.settings.data, "val")
+    _say_how_many(rounds, out)
+    for one in worked_through(rounds, plan, out, jobs):
+        rows = rows_so_far(dataset, plan, rounds, out)
+        write(out, rows, dataset.tasks)
+        done = sum(each.done(out) for each in rounds)
+        told = "" if one.way == START else f": Δm {row(dataset, plan, one, out).gain:+.2f} %"
+        print(f"[{done}/{len(rounds)}] seed {one.seed}, {one.way}, round {one.number}{told}", flush=True)
+    rows = rows_so_far(dataset, plan, rounds, out)
+    write(out, rows, dataset.tasks)
+    return dataset, rows
 
 
-def _start(plan: Plan, dataset: DenseDataset, seed: int, path: Path) -> Path:
-    """One label for each of a few images by chance, as equal in number per task as can be."""
-    if not path.is_file():
-        rng = np.random.default_rng(derive_seed(seed, "label efficiency"))
-        names = sorted(dataset.names[i] for i in rng.choice(len(dataset), plan.start, replace=False))
-        known = annotations(dataset)
-        few = one_label({name: known[name] for name in names}, [task.name for task in dataset.tasks], seed)
-        visible = {name: few.visible.get(name, frozenset()) for name in dataset.names}
-        Partition(visible, f"one label for each of {plan.start} images, seed {seed}").save(path)
-    return path
+def _say_how_many(rounds: Sequence[Round], out: Path) -> None:
+    done = sum(one.done(out) for one in rounds)
+    print(f"{len(rounds)} trainings, {done} done already", flush=True)
 
 
-def _chosen(plan: Plan, seed: int, way: str, before: Path, out: Path) -> Path:
-    if not (out / PARTITION).is_file():
-        # Chance asks nobody: one look, for the figures beside its choices.
-        draws = Draws(1, seed, False) if way == "random" else Draws(plan.samples, seed, True)
-        # The same chance in every round would draw from the same order again.
-        draws = replace(draws, seed=derive_seed(seed, before.name))
-        asked = Asked(plan.each, plan.prices, way, draws)  # pyright: ignore[reportArgumentType]
-        suggest(before / "run", plan.settings.data, out, asked, labels=str(_labels(before)), progress=False, shown=12)
-    return out / PARTITION
-
-
-def _labels(folder: Path) -> Path:
-    return folder / PARTITION if folder.name == STARTED else folder / "suggested" / PARTITION
-
-
-def _trained(plan: Plan, seed: int, folder: Path, labels: Path) -> dict[str, Any]:
-    """Scores of a run in `folder / run`, trained and scored now if need be."""
-    run = RunFolder(folder / "run")
-    seen = sum(1 for line in labels.read_text(encoding="utf-8").splitlines() if "\t" in line and line[0] != "#")
-    steps = max(1, seen // plan.settings.train.batch)
-    settings = changed(plan.settings, labels=str(labels), epochs=max(1, round(plan.updates / steps)), seed=seed)
-    if run.config.is_file() and restore_run(read_yaml(run.config), str(run.config))[0] != settings:
-        raise UserError(f"--out {folder}: holds a run with other settings; choose another folder or remove it")
-    if not finished(run, settings):
-        train(settings, run.root, resume=run.config.is_file(), progress=False)
-    if not run.metrics.is_file():
-        save_metrics(run, evaluate_run(run.root, settings.data, progress=False))
-    return json.loads(run.metrics.read_text(encoding="utf-8"))
-
-
-def _row(
-    dataset: DenseDataset,
-    plan: Plan,
-    seed: int,
-    way: str,
-    number: int,
-    folder: Path,
-    scores: Mapping[str, Any],
-    first: Mapping[str, Any],
-) -> Row:
-    found = Partition.load(_labels(folder), dataset)
-    counts = found.counts(task.name for task in dataset.tasks)
-    prices = dict(plan.prices)
-    now, then = (_known(of["final"]) for of in (scores, first))
-    over = gain(dataset.tasks, now, then)
-    return Row(
-        seed,
-        way,
-        number,
-        sum(counts.values()),
-        sum(count * prices.get(task, 1.0) for task, count in counts.items()),
-        sum(bool(tasks) for tasks in found.visible.values()),
-        math.nan if over is None else over,
-        {task.name: headline(task, now) for task in dataset.tasks},
-    )
-
-
-def _known(figures: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
-    return {task: {k: math.nan if v is None else v for k, v in of.items()} for task, of in figures.items()}
-
-
-def write(out: Path, rows: Sequence[Row], tasks: Sequence[Task]) -> None:
-    """`label-efficiency.csv` and `label-efficiency.svg`."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    head = ["seed", "by", "round", "labels", "cost", "images", "delta_m"]
-    writer.writerow([*head, *(f"{task.name} {task.headline}" for task in tasks)])
-    for row in rows:
-        first = [row.seed, row.way, row.round, row.labels, f"{row.cost:g}", row.images, f"{row.gain:.4f}"]
-        writer.writerow([*first, *(f"{row.figures[task.name]:.6g}" for task in tasks)])
-    write_bytes_atomically(out / "label-efficiency.csv", stream.getvalue().encode())
-    curves: dict[str, list[list[tuple[float, float]]]] = {}
-    for way in dict.fromkeys(row.way for row in rows):
-        lines = [[(r.labels, r.gain) for r in rows if (r.way, r.seed) == (way, seed)] for seed in _seeds(rows, way)]
-        curves[way] = [[point for point in line if math.isfinite(point[1])] for line in lines]
-    drawn = label_curves("What more labels buy", "Δm, %", {way: lines for way, lines in curves.items() if all(lines)})
-    write_bytes_atomically(out / "label-efficiency.svg", drawn.encode())
-
-
-def _seeds(rows: Sequence[Row], way: str) -> list[int]:
-    return sorted({row.seed for row in rows if row.way == way})
-
-
-def summary(rows: Sequence[Row]) -> str:
-    """Per round the mean gain of each way, and by how much the first exceeds each other, with the spread over seeds."""
-    ways = list(dict.fromkeys(row.way for row in rows))
-    of = {(row.way, row.round, row.seed): row for row in rows}
-    lines = []
-    for number in sorted({row.round for row in rows}):
-        seeds = [seed for seed in _seeds(rows, ways[0]) if all((way, number, seed) in of for way in ways)]
-        gains = {way: np.array([of[way, number, seed].gain for seed in seeds]) for way in ways}
-        labels = "/".join(f"{np.mean([of[way, number, seed].labels for seed in seeds]):g}" for way in ways)
-        more = [gains[ways[0]] - gains[way] for way in ways[1:]]
-        lines.append(
-            [str(number), labels, *(f"{gains[way].mean():+.2f}" for way in ways), *(_spread(of) for of in more)]
-        )
-    return text_table(["round", "labels", *ways, *(f"{ways[0]} − {way}" for way in ways[1:])], lines)
-
-
-def _spread(differences: np.ndarray) -> str:
-    return f"{differences.mean():+.2f} ± {differences.std(ddof=1) if len(differences) > 1 else math.nan:.2f}"
+def rows_so_far(dataset: DenseDataset, plan: Plan, rounds: Sequence[Round], out: Path) -> list[Row]:
+    """Of all that is done, one seed and one way after another; the start is the first row of every way."""
+    ways = list(dict.fromkeys(one.way for one in rounds if one.way != START))
+    done = {one for one in rounds if one.done(out)}
+    return [
+        row(dataset, plan, one, out, way)
+        for seed in dict.fromkeys(one.seed for one in rounds)
+        for way in ways
+        for one in rounds
+        if one.seed == seed and one.way in (START, way) and one in done
+    ]
 
 
 def plan_of(given: argparse.Namespace) -> Plan:
-    """Small enough for two cores: a training takes a few minutes."""
+    """Small enough for two cores: a training takes a few minutes.
+
+    Raises:
+        UserError: words that do not fit together.
+    """
+    quick = given.quick
     settings = changed(
         Settings(),
         data=("rooms",),
-        size=(32, 32) if given.quick else (64, 96),
-        rooms=24 if given.quick else given.rooms,
-        rooms_val=4 if given.quick else given.rooms_val,
+        tasks=tuple(given.tasks),
+        size=(32, 32) if quick else (64, 96),
+        rooms=24 if quick else given.rooms,
+        rooms_val=4 if quick else given.rooms_val,
         rooms_seed=2,
         method=given.method,
-        scale=(1.0, 1.0),
+        scale=(0.9, 1.2),
         photometric=False,
-        backbone="test_efficientnet" if given.quick else "resnet10t",
-        width=16 if given.quick else 48,
+        backbone="test_efficientnet" if quick else given.backbone,
+        backbone_weights=given.backbone_weights and str(given.backbone_weights),
+        backbone_lr=0.3 if given.backbone_weights else 1.0,
+        width=16 if quick else 32,
+        hidden=16,
         attention_heads=4,
-        blocks=1,
-        batch=4 if given.quick else 12,
+        token_stride=2,
+        blocks=1 if quick else 2,
+        batch=4 if quick else 12,
         lr=3e-3,
         holdout=0.0,
         self_training="never",
         accelerator="cpu",
     )
-    return Plan(
+    plan = Plan(
         settings,
-        tuple(given.seeds),
-        given.rounds,
-        tuple(given.by),
-        12 if given.quick else given.start,
-        6.0 if given.quick else given.each,
-        3 if given.quick else given.updates,
-        given.samples,
-        parse_prices(given.price),
+        start=10 if quick else given.start,
+        each=5.0 if quick else given.each,
+        updates=3 if quick else given.updates,
+        samples=given.samples,
+        prices=parse_prices(given.price),
     )
+    _check(plan, given)
+    return plan
+
+
+def _check(plan: Plan, given: argparse.Namespace) -> None:
+    pairs, rooms = plan.settings.data.rooms * len(given.tasks), plan.settings.data.rooms
+    if not plan.settings.train.batch <= plan.start <= rooms:
+        raise UserError(
+            f"--start {plan.start}: must lie between {plan.settings.train.batch} (a batch) and --rooms {rooms}"
+        )
+    if not plan.prices and plan.start + given.rounds * plan.each > pairs:
+        raise UserError(f"--rounds {given.rounds}: {rooms} rooms have {pairs} labels only; take fewer, or more --rooms")
+    for option in ("seeds", "by", "tasks"):
+        words = getattr(given, option)
+        if len(set(words)) < len(words):
+            raise UserError(f"--{option} {' '.join(map(str, words))}: name each once")
 
 
 def main(words: list[str] | None = None) -> int:
     """Train, choose, train; print and write."""
     given = _parser().parse_args(words)
     try:
-        rows = run_all(plan_of(given), given.out)
+        rounds = rounds_of(given.seeds, given.by, given.rounds)
+        dataset, rows = run_all(plan_of(given), rounds, given.out, given.jobs)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -274,28 +134,47 @@ def main(words: list[str] | None = None) -> int:
         print("\nstopped; the same command goes on where it was", file=sys.stderr)
         return 130
     print(summary(rows))
+    print()
+    print(task_summary(rows, dataset.tasks))
     print(given.out / "label-efficiency.svg")
     return 0
 
 
+def _at_least_one(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{word} must be 1 or more")
+    return number
+
+
+def _positive(word: str) -> float:
+    number = float(word)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word} must be a number above 0")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ways = ("gain", "diversity", "uncertainty", "random")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the experiment; called again, it goes on")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the start, weights and noise")
-    parser.add_argument("--rounds", type=int, default=4, help="how often labels are chosen")
-    parser.add_argument(
-        "--by", nargs="+", choices=ways, default=["gain", "random"], help="the first is held against others"
-    )
-    parser.add_argument("--method", default="feature", help="as train names it")
-    parser.add_argument("--rooms", type=int, default=400, help="rooms to choose from")
-    parser.add_argument("--rooms-val", type=int, default=100, help="rooms to score on")
-    parser.add_argument("--start", type=int, default=60, help="images with one label each at the beginning")
-    parser.add_argument("--each", type=float, default=60, help="labels per round, or what they may cost")
-    parser.add_argument("--price", nargs="+", default=[], help="TASK=PRICE, as for suggest")
-    parser.add_argument("--updates", type=int, default=400, help="steps of each training")
-    parser.add_argument("--samples", type=int, default=4, help="noise draws that suggestions rest on")
-    parser.add_argument("--quick", action="store_true", help="sizes that show nothing but that it works")
+    add = parser.add_argument
+    ways, count = ("gain", "diversity", "uncertainty", RANDOM), _at_least_one
+    add("--out", type=Path, required=True, help="folder of the experiment; called again, it goes on")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the start, weights and noise")
+    add("--rounds", type=count, default=4, help="how often labels are chosen")
+    add("--by", nargs="+", choices=ways, default=["gain", RANDOM], help="the first is held against the others")
+    add("--jobs", type=count, default=1, help="rounds at once, a process with one thread each")
+    add("--method", default="feature", help="as train names it")
+    add("--tasks", nargs="+", default=list(TASKS), help="of the rooms")
+    add("--backbone", default="resnet10t", help="as train names it")
+    add("--backbone-weights", type=Path, help="file with its weights; it begins untaught without")
+    add("--rooms", type=count, default=300, help="rooms to choose from")
+    add("--rooms-val", type=count, default=100, help="rooms to score on")
+    add("--start", type=count, default=60, help="images with one label each at the beginning")
+    add("--each", type=_positive, default=60.0, help="labels per round, or what they may cost")
+    add("--price", nargs="+", default=[], help="TASK=PRICE, as for suggest")
+    add("--updates", type=count, default=400, help="steps of each training")
+    add("--samples", type=count, default=4, help="noise draws that suggestions rest on")
+    add("--quick", action="store_true", help="sizes that show nothing but that it works")
     return parser
 
 
