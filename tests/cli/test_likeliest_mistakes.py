@@ -17,7 +17,9 @@ from safetensors.torch import save_file
 
 from diffusionmtl import files
 from diffusionmtl.cli import main
+from diffusionmtl.commands.train import _warn
 from tests.cli.terminal import H, W
+from tests.runs import tiny
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/when-something-goes-wrong.md"
 ROW = re.compile(r"^\| `(.+?)` \|", re.MULTILINE)
@@ -338,6 +340,14 @@ def test_a_mistake_is_told_as_the_page_says(desk, capsys, message):
         assert matches(f"diffusionmtl: {message}", err.rstrip("\n")), err
     assert sorted(Path().rglob("*")) == before or "answers" in words
     assert not Path("runs/new").exists()
+
+
+def test_training_warns_of_somebody_s_own_data_alone(capsys):
+    _warn(["task 'edge': no pixel is set"], tiny(data=("my-data",)))
+    said = "warning: task 'edge': no pixel is set (look: diffusionmtl data inspect my-data)\n"
+    assert capsys.readouterr().err == said
+    _warn(["task 'edge': no pixel is set"], tiny(data=("rooms",)))
+    assert capsys.readouterr().err == ""
 
 
 def test_the_page_tells_them_all():

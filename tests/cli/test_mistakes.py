@@ -235,7 +235,7 @@ def test_a_bad_config_file(capsys, tmp_path, text, words):
         (["evaluate", "run", "--checkpoint", "bst"], ["--checkpoint bst", "'best'"]),
         (["evaluate", "run", "--samples", "0"], ["--samples"]),
         (["data", "rooms", "--out", "x", "--train", "0"], ["0"]),
-        (["data", "rooms", "--out", "x", "--train", "1", "--labels", "tow"], ["'tow'"]),
+        (["data", "rooms", "--out", "x", "--train", "1", "--labels", "tow"], ["--labels tow", "one, random"]),
         (["data", "inspect", "nowhere"], ["nowhere", "no such folder"]),
         (["import", "nowhere.pth", "--out", "x"], ["nowhere.pth", "no such file"]),
     ],

@@ -231,6 +231,15 @@ def test_checking_reads_what_may_be_seen_and_nothing_else(root):
         check_samples(data, [{"depth"}, {"depth"}, frozenset()])
 
 
+def test_what_looks_wrong_about_all_labels_of_a_task_is_told(root):
+    for name, metres in (("a", 2.0), ("b", 0.01)):
+        array(root / f"train/depth/{name}.npy", np.full((H, W), metres))
+    data = FolderDataset.open(root, "train")
+    assert check_samples(data, [{"depth"}, frozenset(), frozenset()]) == []
+    (doubt,) = check_samples(data, [frozenset(), {"depth"}, frozenset()])
+    assert doubt.startswith("task 'depth': median depth of 0.01 m: wrong unit?")
+
+
 def test_one_known_pixel_is_enough_to_learn_from(root):
     nothing = np.zeros((H, W))
     array(root / "train/depth/a.npy", nothing)

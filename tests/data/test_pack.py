@@ -327,7 +327,7 @@ class TestHostileShards:
         Image.fromarray(np.zeros((9, 9), np.uint8)).save(stream, format="PNG")
         self.add(root, "image 9.semseg.png", stream.getvalue())
         dataset = ShardsDataset.open(root, "train")
-        with pytest.raises(UserError, match=r"image 9\.semseg\.png: .* 9x9 and its image .* 40x9"):
+        with pytest.raises(UserError, match=r"image 9\.semseg\.png: .* 9x9 and its image .* 9x40"):
             dataset.label(3, "semseg")
 
     def test_a_shard_that_shrinks_while_it_is_read(self, root):
