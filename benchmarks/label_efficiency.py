@@ -172,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--start", type=count, default=60, help="images with one label each at the beginning")
     add("--each", type=_positive, default=60.0, help="labels per round, or what they may cost")
     add("--price", nargs="+", default=[], help="TASK=PRICE, as for suggest")
-    add("--updates", type=count, default=400, help="steps of each training")
+    add("--updates", type=count, default=300, help="steps of each training")
     add("--samples", type=count, default=4, help="noise draws that suggestions rest on")
     add("--quick", action="store_true", help="sizes that show nothing but that it works")
     return parser
