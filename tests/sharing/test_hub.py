@@ -8,6 +8,7 @@ import torch
 
 import diffusionmtl as dm
 from diffusionmtl.commands.share import push
+from diffusionmtl.sharing import contents
 from diffusionmtl.sharing.contents import LIST
 from diffusionmtl.sharing.hub import hub_name, is_hub_name
 from tests.cli.terminal import done, files_below, refused
@@ -168,6 +169,14 @@ def test_a_list_that_promises_too_much(pushed):
     pushed.asked.clear()
     assert "more than the" in refused_load()
     assert not any(line.startswith("GET") and "safetensors" in line for line in pushed.asked)
+
+
+def test_a_file_larger_than_the_list_says_is_not_fetched(pushed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(contents, "MAX_OTHER", 100_000)
+    pushed.repos["jane/kitchen"]["partition.txt"] = bytes(200_000)
+    pushed.asked.clear()
+    assert "partition.txt has 200,000 bytes" in refused(capsys, "fetch", NAME, "--out", tmp_path / "run")
+    assert not any(line.startswith("GET") and "partition.txt" in line for line in pushed.asked)
 
 
 def test_a_list_too_large_to_be_one_is_not_fetched(pushed):

@@ -77,7 +77,7 @@ def fetch_run(name: HubName, checkpoint: str | None = None) -> tuple[Path, dict[
         UserError: it cannot be reached, does not exist, may not be read, is not a run, is damaged or too large.
     """
     api = _api()
-    online = _announce(api, name)
+    online = _announce(api, name, [LIST], name.revision)
 
     def get(file: str, revision: str | None) -> Path:
         fetched = _asked(
@@ -91,6 +91,8 @@ def fetch_run(name: HubName, checkpoint: str | None = None) -> tuple[Path, dict[
     # The list and the files are of one commit, whatever is pushed in the meantime.
     commit = found.parent.name
     chosen = list(files) if checkpoint is None else needed(files, checkpoint, str(name))
+    if online:
+        _announce(api, name, chosen, commit)
     for file in chosen:
         get(file, commit)
     check_files(found.parent, files, str(name), chosen)
@@ -121,11 +123,10 @@ def _api() -> HfApi:
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="diffusionmtl")
 
 
-def _announce(api: HfApi, name: HubName) -> bool:
-    """See how large the files are before any of them is fetched; whether anybody could be asked."""
+def _announce(api: HfApi, name: HubName, files: list[str], revision: str | None) -> bool:
+    """See how large files are before any of them is fetched, whatever the list says; whether anybody could be asked."""
     try:
-        wanted = [LIST, "checkpoints/last.safetensors", "checkpoints/best.safetensors", "calibration.json"]
-        found = api.get_paths_info(name.repo, wanted, revision=name.revision)
+        found = api.get_paths_info(name.repo, files, revision=revision)
     except Exception as error:  # huggingface_hub hands on what its transport throws, which changes with its version
         if _silent(error):
             return False
