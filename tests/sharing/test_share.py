@@ -306,6 +306,20 @@ def test_the_card_says_what_it_predicts_from_what_and_how_well(kitchen, tmp_path
     assert parse_yaml(card.split("---\n")[1], "without aliases, which some readers refuse") == head
 
 
+def test_words_of_others_stay_words_in_the_card(kitchen, tmp_path):
+    import shutil
+
+    run = shutil.copytree(kitchen, tmp_path / "run")
+    said = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**said, "split": "<b>", "notes": ["<img src=x>\n# Free"]}))
+    share(run, tmp_path / "a.zip", Terms(data="<script>"))
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        card = archive.read("a/README.md").decode()
+    words = card.split("---\n", 2)[2]
+    assert "- &lt;img src=x> # Free\n" in words and "split '&lt;b>'" in words and "&lt;script>" in words
+    assert "<" not in words
+
+
 def test_the_card_says_how_to_load_a_file_of_any_name(kitchen, tmp_path):
     share(kitchen, tmp_path / 'my "best".zip')
     with zipfile.ZipFile(tmp_path / 'my "best".zip') as archive:

@@ -14,6 +14,7 @@ import yaml
 from diffusionmtl.config import REPRODUCED
 from diffusionmtl.report.collect import Run
 from diffusionmtl.report.content import Table
+from diffusionmtl.report.markup import bullets, plain_text
 from diffusionmtl.report.provenance import evaluation_words, partition_words, repeat_command
 from diffusionmtl.report.started import Started
 from diffusionmtl.report.tables import coverage_table, figure_tables, run_columns
@@ -55,7 +56,7 @@ def model_card(run: Run, about: About) -> str:
     """The whole `README.md`."""
     head = yaml.safe_dump(_head(run, about), sort_keys=False, allow_unicode=True)
     parts = [
-        f"# {_plain(about.name)}",
+        f"# {plain_text(about.name)}",
         _lead(run),
         "## Load it",
         _loading(about),
@@ -66,7 +67,7 @@ def model_card(run: Run, about: About) -> str:
         "## How well it does",
         *_scores(run),
         "## Licences",
-        _bullets(_licences(run, about)),
+        bullets(_licences(run, about)),
         "## How it was made",
         *_making(run, about),
     ]
@@ -109,8 +110,8 @@ def _lead(run: Run) -> str:
     many = "one dense output" if len(run.tasks) == 1 else f"{len(run.tasks)} dense outputs"
     return (
         f"Predicts {many} for every pixel of a photograph: {', '.join(task.name for task in run.tasks)}. "
-        f"Method: {_METHODS[run.settings.network.method]}; backbone `{_plain(run.settings.network.backbone)}`; trained "
-        f"on pictures of {height} x {width} pixels with `diffusionmtl`."
+        f"Method: {_METHODS[run.settings.network.method]}; backbone `{plain_text(run.settings.network.backbone)}`; "
+        f"trained on pictures of {height} x {width} pixels with `diffusionmtl`."
     )
 
 
@@ -134,10 +135,10 @@ def _predicted(tasks: Sequence[Task]) -> Table:
 
 
 def _data(run: Run) -> list[str]:
-    said = [f"Data: {_plain(', '.join(run.settings.data.data))}."]
+    said = [f"Data: {plain_text(', '.join(run.settings.data.data))}."]
     if run.partition is None:
         return [*said, "Which labels training saw is not recorded."]
-    said.append(f"Labels that training saw: {_plain(partition_words(run.partition))}.")
+    said.append(f"Labels that training saw: {plain_text(partition_words(run.partition))}.")
     return [*said, _markdown(coverage_table(run.tasks, run.partition, run.metrics))]
 
 
@@ -146,10 +147,10 @@ def _scores(run: Run) -> list[str]:
         return ["It was not evaluated, so nothing is known of that."]
     tables = figure_tables(run.tasks, run_columns(run.metrics))[:1]
     return [
-        f"Scored on {_plain(evaluation_words(run.metrics))}. A figure's name carries its protocol; figures of one name "
-        "on the same data may be compared, others may not.",
+        f"Scored on {plain_text(evaluation_words(run.metrics))}. A figure's name carries its protocol; figures of one "
+        "name on the same data may be compared, others may not.",
         *map(_markdown, tables),
-        *([_bullets(list(run.metrics.notes))] if run.metrics.notes else []),
+        *([bullets(list(run.metrics.notes))] if run.metrics.notes else []),
         "They hold for this data. How it does on other pictures was not measured.",
     ]
 
@@ -169,7 +170,7 @@ def _licences(run: Run, about: About) -> list[str]:
         said.append("Pretrained weights: whether any were used was not noted.")
     else:
         said.append("Pretrained weights: none.")
-    return [_plain(line) for line in said]
+    return said
 
 
 def _making(run: Run, about: About) -> list[str]:
@@ -183,7 +184,7 @@ def _making(run: Run, about: About) -> list[str]:
     if run.settings.data.reproduce:
         lines.append(f"Reproduced: {REPRODUCED}.")
     command = repeat_command(run.settings, run.folder.root)
-    return [_bullets([_plain(line) for line in lines]), f"```sh\n{command}\n```"]
+    return [bullets(lines), f"```sh\n{command}\n```"]
 
 
 def _markdown(table: Table) -> str:
@@ -193,13 +194,4 @@ def _markdown(table: Table) -> str:
 
 
 def _cell(text: str) -> str:
-    return _plain(text).replace("|", "\\|")
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """On one line, and nothing in it a tag: names come from files that others wrote."""
-    return " ".join(text.split()).replace("<", "&lt;")
+    return plain_text(text).replace("|", "\\|")

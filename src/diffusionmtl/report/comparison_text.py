@@ -18,6 +18,7 @@ from diffusionmtl.report.comparison import (
 )
 from diffusionmtl.report.comparison_print import comparison_beside_print
 from diffusionmtl.report.dotplot import Dots, dotplot
+from diffusionmtl.report.markup import bullets, plain_text
 from diffusionmtl.report.resampling import DRAWS
 from diffusionmtl.report.tables import UNDEFINED, headline
 from diffusionmtl.tasks import Task
@@ -44,11 +45,15 @@ def comparison_text(comparison: Comparison, figure: bool = False) -> str:
     if figure:
         parts.append(f"![Δm of each method]({FIGURE})")
     for labels in comparison.groups():
-        parts += [f"## Labels: {labels}", _scores_table(comparison, labels), _gains_table(comparison, labels)]
+        parts += [
+            f"## Labels: {plain_text(labels)}",
+            _scores_table(comparison, labels),
+            _gains_table(comparison, labels),
+        ]
         parts += _beside_print(comparison, labels)
         parts += ["What each method costs:", _cost_table(comparison, labels)]
-        parts += [_bullets(notes) for notes in (_warnings(comparison, labels), _notes(comparison, labels)) if notes]
-    parts += ["## How to read this", _bullets(_reading(comparison))]
+        parts += [bullets(notes) for notes in (_warnings(comparison, labels), _notes(comparison, labels)) if notes]
+    parts += ["## How to read this", bullets(_reading(comparison))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -102,7 +107,7 @@ def _beside_print(comparison: Comparison, labels: str) -> list[str]:
         return []
     # A second line says more of the first cell.
     rows = [[cell.replace("\n", "<br>") for cell in row] for row in beside.table.rows]
-    return [f"{beside.table.caption}:", _table(beside.table.columns, rows), _bullets(beside.notes)]
+    return [f"{beside.table.caption}:", _table(beside.table.columns, rows), bullets(beside.notes)]
 
 
 def _gains_table(comparison: Comparison, labels: str) -> str:
@@ -220,10 +225,6 @@ def _reading(comparison: Comparison) -> list[str]:
         notes.append("full-… sees every label: an upper bound, against the references that see only some.")
     notes.append("Training seconds depend on what else the machine did, also on how many runs shared it.")
     return notes
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
 
 
 def comparison_figure(comparison: Comparison) -> str:

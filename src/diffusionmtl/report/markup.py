@@ -1,6 +1,7 @@
-"""Tables as HTML."""
+"""Tables as HTML, and words as Markdown."""
 
 import re
+from collections.abc import Sequence
 from html import escape
 
 from diffusionmtl.report.content import Table
@@ -23,6 +24,16 @@ def table_markup(table: Table) -> str:
         f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
         f"<table><caption>{caption}</caption>{body}</table></div>"
     )
+
+
+def plain_text(text: str) -> str:
+    """On one line, and nothing in it a tag: names come from files that others wrote."""
+    return " ".join(text.split()).replace("<", "&lt;")
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """A list in Markdown."""
+    return "\n".join(f"- {plain_text(line)}" for line in lines)
 
 
 def _row(table: Table, number: int) -> str:
