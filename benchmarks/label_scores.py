@@ -100,7 +100,7 @@ def _curves(rows: Sequence[Row]) -> dict[str, list[list[tuple[float, float]]]]:
     curves: dict[str, list[list[tuple[float, float]]]] = {}
     for way in dict.fromkeys(one.way for one in rows):
         for seed in sorted({one.seed for one in rows if one.way == way}):
-            line = [(one.labels, one.gain) for one in rows if (one.way, one.seed) == (way, seed)]
+            line = [(float(one.labels), one.gain) for one in rows if (one.way, one.seed) == (way, seed)]
             ends = next((place for place, (_, y) in enumerate(line) if not math.isfinite(y)), len(line))
             if ends > 1:
                 curves.setdefault(way, []).append(line[:ends])
