@@ -145,7 +145,7 @@ def test_not_a_number_is_no_prediction():
 
 
 @given(
-    hnp.arrays(np.float32, (7, 9), elements=st.integers(0, 20).map(lambda k: k / 20)),
+    hnp.arrays(np.float32, (7, 9), elements=st.integers(0, 20).map(lambda k: np.float32(k / 20))),
     hnp.arrays(np.bool_, (7, 9)),
     hnp.arrays(np.bool_, (7, 9)),
     st.sampled_from([*PROTOCOLS, EXACT, NEAR]),

@@ -46,7 +46,7 @@ def segmentations(draw):
 @st.composite
 def probability_maps(draw):
     shape = draw(hnp.array_shapes(min_dims=2, max_dims=3, max_side=6))
-    probability = draw(hnp.arrays(np.float32, shape, elements=st.integers(0, 100).map(lambda k: k / 100)))
+    probability = draw(hnp.arrays(np.float32, shape, elements=st.integers(0, 100).map(lambda k: np.float32(k / 100))))
     label = draw(hnp.arrays(np.bool_, shape))
     valid = draw(hnp.arrays(np.bool_, shape))
     return torch.from_numpy(probability), torch.from_numpy(label), torch.from_numpy(valid)
