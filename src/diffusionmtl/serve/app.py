@@ -145,7 +145,7 @@ def _add_predict(service: Service, examples: Sequence[Path], visitors: Visitors,
                 label="Image", type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"], height=300
             )
             # Gradio would decode the file, whatever it is, before we can look at its size.
-            image.preprocess = lambda payload: None if payload is None else _sent(payload.path, scratch)
+            image.preprocess = lambda payload: None if payload is None else _sent(payload.path or "", scratch)
         with gr.Column(scale=1, min_width=260):
             samples = gr.Slider(
                 1, limits.samples, value=min(4, limits.samples), step=1, label="Samples", visible=refines,
