@@ -106,7 +106,7 @@ def against_reference(quick: bool) -> Result:
 
 
 def half(quick: bool) -> Result:
-    """bfloat16 against float32, which Winograd's convolutions spare arithmetic; pays on processors with units for it."""
+    """bfloat16 against float32 with and without Winograd's convolutions; pays on processors with units for it."""
     network, image = _given(quick)
     codes = {
         "fp32": _answer(as_loaded(network), image),
