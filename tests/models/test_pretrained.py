@@ -234,7 +234,7 @@ def test_what_is_missing_is_named(tmp_path, source):
     assert f"2 of {len(before)} weights missing or of another shape" in said
     assert gone in said
     assert other in said
-    assert "check --backbone" in said
+    assert "name the backbone" in said
     assert_same_state(backbone.body.state_dict(), before)
 
 
@@ -242,7 +242,7 @@ def test_weights_of_another_backbone(tmp_path):
     save_file(
         {k: v.clone() for k, v in timm_backbone("test_resnet").body.state_dict().items()}, tmp_path / "w.safetensors"
     )
-    with pytest.raises(UserError, match="does not fit the backbone"):
+    with pytest.raises(UserError, match="does not fit --backbone"):
         build_network(TASKS, settings(backbone_weights=str(tmp_path / "w.safetensors")).network)
 
 
