@@ -10,12 +10,24 @@ def ray():
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        object_store_memory=80_000_000,
-        include_dashboard=False,
-        log_to_driver=False,
-    )
+    _start(ray)
     yield ray
     ray.shutdown()
+
+
+def _start(ray, tries: int = 3) -> None:
+    """Ray gives itself 30 seconds to come up, which a machine that runs other tests may not keep."""
+    for left in reversed(range(tries)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                object_store_memory=80_000_000,
+                include_dashboard=False,
+                log_to_driver=False,
+            )
+            return
+        except Exception:
+            ray.shutdown()
+            if not left:
+                raise
