@@ -129,6 +129,7 @@ def test_a_person_reviews_with_buttons_and_keys(page, site, tmp_path):
     assert (review / "rejected" / "depth" / "image 1.npy").is_file()
     assert (review / "review.json").read_text().count('"decision"') == 2
     page.click("#dm-back")
+    page.get_by_text("2 of 3").wait_for()
     page.click("#dm-undo")
     page.get_by_text("0 rejected").wait_for()
     assert not (review / "rejected" / "depth" / "image 1.npy").exists()
