@@ -1,6 +1,5 @@
 """What the README and the docs say is true: examples run, commands parse, descriptions read, links lead somewhere."""
 
-import importlib.util
 import os
 import re
 import shlex
@@ -20,6 +19,7 @@ from diffusionmtl.config import Settings, changed
 from diffusionmtl.data.description import dataset_tasks
 from diffusionmtl.data.rooms.dataset import export_rooms
 from diffusionmtl.tasks import task_kinds
+from tests.scripts import loaded
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -196,10 +196,7 @@ def test_every_page_is_in_the_index():
 def test_pictures_are_light_and_can_be_drawn_again(tmp_path, monkeypatch):
     assert all(os.path.getsize(path) < 300_000 for path in (ROOT / "docs" / "images").glob("*.png"))
     monkeypatch.setenv("DIFFUSIONMTL_CACHE", str(tmp_path))
-    spec = importlib.util.spec_from_file_location("draw_images", ROOT / "docs" / "draw_images.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = loaded("docs/draw_images.py")
     monkeypatch.setattr(module, "HERE", tmp_path)
     module.main()
     with Image.open(tmp_path / "rooms.png") as again, Image.open(ROOT / "docs" / "images" / "rooms.png") as shown:

@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import importlib.util
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ from diffusionmtl.config import GROUPS
 from diffusionmtl.metrics.boundary import BSDS
 from diffusionmtl.tasks import Boundary, Depth, Saliency, SemanticSegmentation, SurfaceNormals
 from diffusionmtl.tasks.disparity import Disparity
+from tests.scripts import loaded
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 KINDS = (
@@ -29,18 +29,9 @@ KINDS = (
 )
 
 
-def loaded(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"docs_{Path(path).stem}", DOCS / path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    return loaded("extension/reference.py")
+    return loaded("docs/extension/reference.py")
 
 
 def test_every_command_has_its_section_and_example(reference):
@@ -125,4 +116,4 @@ def test_every_public_name_is_in_the_reference():
 
 
 def test_the_figure_of_the_network_is_that_of_the_code():
-    assert loaded("draw_network.py").network_svg() == (DOCS / "images" / "network.svg").read_text(encoding="utf-8")
+    assert loaded("docs/draw_network.py").network_svg() == (DOCS / "images" / "network.svg").read_text(encoding="utf-8")

@@ -1,25 +1,16 @@
 """The list of licences: who is on it, and who must not be."""
 
-import importlib.util
 from email.message import Message
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.scripts import loaded
 
 
 @pytest.fixture(scope="module")
 def tool():
-    import sys
-
-    spec = importlib.util.spec_from_file_location("licences_tool", ROOT / "tools" / "licences.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
+    return loaded("tools/licences.py")
 
 
 class Fake:

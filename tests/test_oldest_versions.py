@@ -1,22 +1,19 @@
 """The oldest versions that may be installed: read rightly from what pyproject.toml says, and never a bad one."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tests.scripts import loaded
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("oldest_versions_tool", ROOT / "tools" / "oldest_versions.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("tools/oldest_versions.py")
 
 
 def test_the_oldest_that_all_lines_admit(tool):

@@ -1,6 +1,5 @@
 """Configurations that come with the package: found by name, every word known, networks of the size in print."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.presets import FOLDER, config_file, preset_names
 from diffusionmtl.tasks.published import nyud_tasks, pascal_context_tasks
 from tests.data import miniatures as m
+from tests.scripts import loaded
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = {"pascal": pascal_context_tasks(), "nyud": nyud_tasks(), "cityscapes": cityscapes_tasks()}
@@ -57,11 +57,7 @@ def test_there_is_one_per_cell_of_the_tables():
 
 
 def test_the_files_are_what_the_program_writes():
-    spec = importlib.util.spec_from_file_location("published_configs", ROOT / "tools" / "published_configs.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = loaded("tools/published_configs.py")
     written = dict(module.all_configs())
     assert {f"{name}.yaml" for name in PUBLISHED} == set(written)
     for path, text in written.items():

@@ -1,6 +1,7 @@
 """Targets: pictures, label maps, arrays and MATLAB files."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import scipy.io
@@ -8,7 +9,7 @@ from PIL import Image
 
 from diffusionmtl import files
 from diffusionmtl.data.matlab import read_label_map, read_person_parts
-from diffusionmtl.tasks import Boundary, Depth, SemanticSegmentation, SurfaceNormals
+from diffusionmtl.tasks import Boundary, Depth, SemanticSegmentation, SurfaceNormals, Task
 from tests.fuzz.target import NPY, H, Target, W, colours, each, npy, picture
 
 _CLASSES, _DEPTH = SemanticSegmentation("semseg", classes=("road", "car")), Depth("d")
@@ -52,6 +53,11 @@ def annotations() -> list[bytes]:
     return found
 
 
+def read_as(path: Path, *tasks: Task) -> None:
+    """Read a label as that of each task."""
+    each(*(lambda task=task: task.read(path) for task in tasks))
+
+
 PICTURES = (
     Target(
         "image",
@@ -64,14 +70,14 @@ PICTURES = (
         "label-picture",
         "label.png",
         label_pictures,
-        lambda at: each(*(lambda t=t: t.read(at / "label.png") for t in (_CLASSES, _DEPTH, Boundary("b")))),
+        lambda at: read_as(at / "label.png", _CLASSES, _DEPTH, Boundary("b")),
         form="png",
     ),
     Target(
         "npy",
         "label.npy",
         arrays,
-        lambda at: each(*(lambda t=t: t.read(at / "label.npy") for t in (_CLASSES, _DEPTH, SurfaceNormals("n")))),
+        lambda at: read_as(at / "label.npy", _CLASSES, _DEPTH, SurfaceNormals("n")),
         words=NPY,
     ),
     Target(

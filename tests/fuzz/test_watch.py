@@ -1,10 +1,8 @@
 """The fuzzer finds what it is for, readers that hang, take too much, crash or end their process, and counts rightly."""
 
-import importlib.util
 import json
 import signal
 import subprocess
-import sys
 import time
 from argparse import Namespace
 from dataclasses import asdict
@@ -17,6 +15,7 @@ from diffusionmtl.errors import UserError
 from tests.fuzz import watch
 from tests.fuzz.target import Target, attempt
 from tests.fuzz.watch import Count, Limits, Watch
+from tests.scripts import loaded
 
 QUICK, SMALL = Limits(seconds=0.2), Limits(memory=1 << 26)
 
@@ -99,13 +98,7 @@ def test_a_file_refused_for_want_of_memory_alone(tmp_path, reason):
 
 @pytest.fixture
 def tool():
-    path = Path(__file__).resolve().parents[2] / "tools" / "fuzz.py"
-    spec = importlib.util.spec_from_file_location("fuzz_tool", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded("tools/fuzz.py")
 
 
 def test_a_target_whose_process_ended_is_begun_again(tool, tmp_path, monkeypatch):

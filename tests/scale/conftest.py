@@ -5,6 +5,20 @@ import os
 import pytest
 
 
+class Interrupted(list[int]):
+    """A progress bar that keeps what it was shown, and presses Ctrl-C when two inputs are done."""
+
+    def __call__(self, done: int, total: int) -> None:
+        self.append(done)
+        if done == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupted() -> Interrupted:
+    return Interrupted()
+
+
 @pytest.fixture(scope="session")
 def ray():
     ray = pytest.importorskip("ray")

@@ -132,22 +132,15 @@ def test_mistakes(here, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_killed_interrupted_and_continued(ray, here, tmp_path, monkeypatch):
+def test_killed_interrupted_and_continued(ray, here, tmp_path, monkeypatch, interrupted):
     """A worker is killed in the middle of an image, the call is stopped, called again, and once more for nothing."""
     names = FolderDataset.open(Path("toys"), "train").names
     make = partial(poison.dying_once_completing, tmp_path / "died", names[1])
     monkeypatch.setattr(complete_on_ray, "_answering", make)
-    shown: list[int] = []
-
-    def stopping(done: int, total: int) -> None:
-        shown.append(done)
-        if done == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(command, "progress_bar", lambda what: stopping if what == "completing" else lambda *_: None)
+    monkeypatch.setattr(command, "progress_bar", lambda what: interrupted if what == "completing" else lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
         completed(tmp_path / "out")
-    assert shown == [1, 2] and not (tmp_path / "out/dataset.yaml").exists()
+    assert interrupted == [1, 2] and not (tmp_path / "out/dataset.yaml").exists()
 
     monkeypatch.setattr(command, "progress_bar", lambda what: lambda done, total: None)
     completed(tmp_path / "out", resume=True)

@@ -36,7 +36,7 @@ def state(folder: Path) -> dict[Path, int]:
 
 
 @pytest.mark.slow
-def test_killed_interrupted_and_continued(ray, tiny_run, tmp_path, monkeypatch):
+def test_killed_interrupted_and_continued(ray, tiny_run, tmp_path, monkeypatch, interrupted):
     """A worker is killed in the middle of an image, the call is stopped, called again, and once more for nothing."""
     monkeypatch.chdir(tmp_path)
     photos(Path("in"))
@@ -46,22 +46,15 @@ def test_killed_interrupted_and_continued(ray, tiny_run, tmp_path, monkeypatch):
     plan = Plan(tiny_run, Path("out"), Request(samples=2), resume=True)
     make = partial(poison.dying_once, tmp_path / "died", "b")
     monkeypatch.setattr(command, "_answering", make)
-    shown: list[int] = []
-
-    def stopping(done: int, total: int) -> None:
-        shown.append(done)
-        if done == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(command, "progress_bar", lambda what: stopping)
+    monkeypatch.setattr(command, "progress_bar", lambda what: interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict_on_ray(plan, ["in", "in/a.png"], Cluster())
-    assert shown == [1, 2]
+    assert interrupted == [1, 2]
     for path in Path("plain/.predicted").rglob("*.json"):  # what is recorded is all there, and right
         record = Path("out") / path.relative_to("plain")
         assert not record.is_file() or record.read_bytes() == path.read_bytes()
 
-    monkeypatch.setattr(command, "progress_bar", lambda what: lambda done, total: shown.append(done))
+    monkeypatch.setattr(command, "progress_bar", lambda what: lambda done, total: None)
     with pytest.raises(UserError) as continued:
         predict_on_ray(plan, ["in", "in/a.png"], Cluster())
     assert str(continued.value) == str(plain.value) and "in/bad.png: not a readable image" in str(plain.value)
