@@ -122,6 +122,7 @@ def test_what_may_not_be_seen_may_be_bad(capsys, folder, settings, tmp_path):
     (tmp_path / "labels.txt").write_text("".join(f"image {i}\tdepth\n" for i in range(8)))
     arguments = ["--config", settings, "--data", folder, "--tasks", "depth", "semseg", "--epochs", 1]
     done(capsys, "train", *arguments, "--labels", tmp_path / "labels.txt", "--out", tmp_path / "run")
+    assert (tmp_path / "run/checkpoints/last.safetensors").is_file()
 
 
 GOOD_IMAGES = {
@@ -145,6 +146,8 @@ def test_an_unusual_image_simply_works(capsys, folder, settings, tmp_path, kind)
     done(capsys, "train", "--config", settings, "--data", folder, "--labels", "as-found", "--epochs", 1, "--out", run)
     done(capsys, "evaluate", run, "--split", "train", "--json", tmp_path / "scores.json")
     done(capsys, "predict", run, image(folder), "--out", tmp_path / "p")
+    with Image.open(tmp_path / "p/semseg/image 3.png") as classes:
+        assert classes.size == GOOD_IMAGES[kind].size
 
 
 BAD_PARTITIONS = {
