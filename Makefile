@@ -32,7 +32,7 @@ oldest: $(VENV)/.has-dev ## The fast tests with the oldest versions that pyproje
 	$(BIN)/python tools/oldest_versions.py --venv $(VENV)/oldest train demo scale export video dev
 	OMP_NUM_THREADS=1 $(VENV)/oldest/bin/python -m pytest -n $(WORKERS)
 
-lint: $(VENV)/.has-dev ## Style, formatting, types, and who may import whom
+lint: $(VENV)/.has-dev ## Style, formatting, types, who may import whom, and the Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
