@@ -29,7 +29,7 @@ from diffusionmtl.build import build_dataset, build_training_data  # noqa: E402
 from diffusionmtl.commands.train import train  # noqa: E402
 from diffusionmtl.config import Settings, changed  # noqa: E402
 from diffusionmtl.data.partition import make_partition  # noqa: E402
-from diffusionmtl.training.callbacks import Stopped  # noqa: E402
+from diffusionmtl.training.callbacks import LOG_EVERY, Stopped  # noqa: E402
 
 SIDE, SHARD, CLASSES = 32, 1000, 5
 SMALL = {"backbone": "test_efficientnet", "pretrained": False, "width": 16, "blocks": 1, "token_stride": 1}
@@ -122,7 +122,7 @@ def _train(out: Path, hours: float, watch: Watch) -> None:
     def end() -> None:
         until = time.monotonic() + 3600 * hours
         while not over.wait(1.0):
-            watch.done = _lines(out / "log" / "metrics.csv")
+            watch.done = LOG_EVERY * _lines(out / "log" / "metrics.csv")
             if time.monotonic() > until:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
@@ -139,7 +139,7 @@ def _train(out: Path, hours: float, watch: Watch) -> None:
 
 
 def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.is_file() else 0
+    return max(path.read_bytes().count(b"\n") - 1, 0) if path.is_file() else 0
 
 
 def _predict(run: Path, images: int, watch: Watch) -> None:

@@ -1,20 +1,43 @@
 """What a notebook shows of a data set: its tasks, how much of it is labelled, and a few images with their labels."""
 
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from diffusionmtl import notebook
-
-if TYPE_CHECKING:
-    from diffusionmtl.data.base import DenseDataset
+from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.tasks import Task
 
 _SHOWN = 2
 
 
-def dataset_html(dataset: "DenseDataset") -> str:
+@runtime_checkable
+class Labelled(Protocol):
+    """As much of a data set as the page shows."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def annotated(self, index: int) -> frozenset[str]:
+        """The tasks that the image has a label of."""
+        ...
+
+    def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
+        """The image."""
+        ...
+
+    def label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
+        """One of its labels."""
+        ...
+
+
+def dataset_html(dataset: Labelled) -> str:
     """Self-contained HTML.
 
     Raises:
@@ -30,7 +53,7 @@ def dataset_html(dataset: "DenseDataset") -> str:
     return f"<div>{title}{notebook.table(['task', 'kind', 'unit', 'labelled images'], rows)}{shown}</div>"
 
 
-def _row(dataset: "DenseDataset", index: int) -> str:
+def _row(dataset: Labelled, index: int) -> str:
     image = Image.fromarray(np.ascontiguousarray(dataset.image(index).permute(1, 2, 0).numpy()))
     figures = [notebook.figure(dataset.names[index], image)]
     for task in dataset.tasks:
