@@ -29,7 +29,7 @@ from diffusionmtl.build import build_dataset, build_training_data  # noqa: E402
 from diffusionmtl.commands.train import train  # noqa: E402
 from diffusionmtl.config import Settings, changed  # noqa: E402
 from diffusionmtl.data.partition import make_partition  # noqa: E402
-from diffusionmtl.training.callbacks import LOG_EVERY, Stopped  # noqa: E402
+from diffusionmtl.training.callbacks import Stopped  # noqa: E402
 
 SIDE, SHARD, CLASSES = 32, 1000, 5
 SMALL = {"backbone": "test_efficientnet", "pretrained": False, "width": 16, "blocks": 1, "token_stride": 1}
@@ -122,7 +122,7 @@ def _train(out: Path, hours: float, watch: Watch) -> None:
     def end() -> None:
         until = time.monotonic() + 3600 * hours
         while not over.wait(1.0):
-            watch.done = LOG_EVERY * _lines(out / "log" / "metrics.csv")
+            watch.done = _steps(out / "log" / "metrics.csv")
             if time.monotonic() > until:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
@@ -138,8 +138,11 @@ def _train(out: Path, hours: float, watch: Watch) -> None:
             over.set()
 
 
-def _lines(path: Path) -> int:
-    return max(path.read_bytes().count(b"\n") - 1, 0) if path.is_file() else 0
+def _steps(log: Path) -> int:
+    rows = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    if len(rows) < 2:
+        return 0
+    return int(dict(zip(rows[0].split(","), rows[-1].split(","), strict=False)).get("step") or 0)
 
 
 def _predict(run: Path, images: int, watch: Watch) -> None:

@@ -31,6 +31,16 @@ class Network(nn.Module):
         self.tasks = tuple(tasks)
         self.initial = initial
         self.refiner = refiner
+        self.in_step = False
+
+    def keep_in_step(self) -> None:
+        """From now on every batch goes through the same parts in the same order, whatever labels it has.
+
+        A task without any label is denoised for one image all the same, and its answer left out. Processes that
+        gather their weights part by part have to come to each of them together.
+        """
+        self.in_step = True
+        self.initial.all_decoders_learn = True
 
     def recompute(self, again: bool) -> None:
         """Whether training computes maps again instead of keeping them: less memory, a quarter more arithmetic."""
@@ -72,10 +82,10 @@ class Network(nn.Module):
             rows = {task: torch.arange(raw.shape[0], device="cpu") for task, raw in asked.items()}
         else:
             asked = {task: picked(initial.predictions[task], at) for task, at in rows.items()}
-            some = {task: at for task, at in rows.items() if len(at)}
+            some = {task: at if len(at) else at.new_zeros(1) for task, at in rows.items() if len(at) or self.in_step}
             refined = {} if self.refiner is None else self.refiner(initial, some, noise, watch)
             empty = {task: self._empty(task, asked[task], not some) for task in rows if task not in some}
-            final = {task: empty[task] if task in empty else refined.get(task, asked[task]) for task in rows}
+            final = {task: empty.get(task, refined.get(task, asked[task])[: len(rows[task])]) for task in rows}
         before = {} if self.refiner is None else asked
         return NetworkOutput(final, before, rows, initial.canvas, initial.shared)
 

@@ -170,7 +170,12 @@ def _efficientnet_stage(number: int) -> tuple[int, int]:
 
 def save_network(network: nn.Module, path: Path, description: Mapping[str, Any]) -> None:
     """Write weights with the plain data that is needed to build the network again; atomic."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    save_tensors(network.state_dict(), path, description)
+
+
+def save_tensors(weights: Mapping[str, Tensor], path: Path, description: Mapping[str, Any]) -> None:
+    """The same for the weights of a network that is not at hand in whole."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
     write_bytes_atomically(path, save(_unshared(tensors), metadata={"diffusionmtl": json.dumps(description)}))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from diffusionmtl.errors import UserError
 from diffusionmtl.runfolder import LAST_CHECKPOINT
+from diffusionmtl.training.sharding import local
 from diffusionmtl.training.together import any_of, least, means
 
 LOG_EVERY = 10
@@ -157,7 +158,7 @@ class RefuseNonFinite(Callback):
 
     def _look_at_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
         weights = pl_module.named_parameters()
-        bad = next((name for name, weight in weights if not bool(torch.isfinite(weight).all())), None)
+        bad = next((name for name, weight in weights if not bool(torch.isfinite(local(weight)).all())), None)
         if any_of(bad is not None, pl_module.device):
             which = bad or "of another process"
             raise UserError(

@@ -1,12 +1,13 @@
 """What a run leaves on disk: the checkpoint to resume from and the weights to predict with, never half written."""
 
 import io
+import math
 import os
 import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import write_bytes_atomically
 from diffusionmtl.models.network import Network
-from diffusionmtl.models.pretrained import check_stored, read_plain_checkpoint, save_network
+from diffusionmtl.models.pretrained import check_stored, read_plain_checkpoint, save_tensors
 from diffusionmtl.runfolder import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT
+from diffusionmtl.training.sharding import local, parts_like, shard, whole_weights
 from diffusionmtl.training.together import any_of
 
 
@@ -103,7 +106,12 @@ class Average(Callback):
 
     def __init__(self, network: Network, decay: float) -> None:
         self._live = network
-        self._average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        move = get_ema_multi_avg_fn(decay)
+
+        def move_parts(averages: Sequence[Tensor], weights: Sequence[Tensor], seen: Any) -> None:
+            move([local(x) for x in averages], [local(x) for x in weights], seen)
+
+        self._average = AveragedModel(network, multi_avg_fn=move_parts, use_buffers=True)
 
     @property
     def network(self) -> Network:
@@ -111,7 +119,9 @@ class Average(Callback):
         return self._average.module  # pyright: ignore[reportReturnType]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Onto the device."""
+        """Onto the device, cut up as the weights will be."""
+        if pl_module.device_mesh is not None:
+            shard(self.network, pl_module.device_mesh)
         self._average.to(pl_module.device)
 
     def on_train_batch_end(
@@ -138,7 +148,7 @@ class Average(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The average and how many weights it has seen."""
-        self._average.load_state_dict(state_dict)
+        self._average.load_state_dict(parts_like(self._average.state_dict(), state_dict))
 
     def _swap(self) -> None:
         live, average = self._live.state_dict(), self.network.state_dict()
@@ -190,21 +200,22 @@ class Keep(Checkpoint):
         Raises:
             UserError: the disk is full or the folder not writable; what was written before is still there.
         """
-        dev = trainer.callback_metrics.get("dev/total")
-        if dev is not None and float(dev) < self.best:
-            self.best = float(dev)
+        loss = float(trainer.callback_metrics.get("dev/total", math.inf))
+        if trainer.strategy.broadcast(loss < self.best):
+            self.best = loss
             self._save("best.safetensors", trainer, pl_module)
         self._save("last.safetensors", trainer, pl_module)
         trainer.save_checkpoint(self.folder / LAST_CHECKPOINT)
         self._written = time.monotonic()
 
     def _save(self, name: str, trainer: Trainer, pl_module: LightningModule) -> None:
+        network: Any = pl_module.network if self.average is None else self.average.network
+        weights = whole_weights(network)
         if not trainer.is_global_zero:
             return
-        network: Any = pl_module.network if self.average is None else self.average.network
         progress = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         try:
-            save_network(network, self.folder / name, {**self.description, "progress": progress})
+            save_tensors(weights, self.folder / name, {**self.description, "progress": progress})
         except OSError as error:
             raise _unwritten(self.folder / name, error) from error
 

@@ -13,6 +13,7 @@ from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task
 from diffusionmtl.training.extra import Extra, ParameterGroup, Seen, forward
 from diffusionmtl.training.objective import Objective, objective
+from diffusionmtl.training.sharding import shard
 from diffusionmtl.types import Batch
 
 POLY_POWER = 0.9
@@ -44,6 +45,12 @@ class TrainingModule(lightning.LightningModule):
         self.tasks = tuple(tasks)
         self.settings = settings
         self.steps_per_epoch = steps_per_epoch
+
+    def configure_model(self) -> None:
+        """Share the weights out among the processes, the teacher's too, if the strategy says so."""
+        if self.device_mesh is not None:
+            self.network.keep_in_step()
+            shard(self, self.device_mesh, ("training_step", "validation_step"))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Batches know how to move."""
@@ -103,6 +110,7 @@ class TrainingModule(lightning.LightningModule):
             optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, weight_decay=decay, fused=fused)
         else:
             optimizer = torch.optim.AdamW(groups, fused=fused)
+        optimizer.register_load_state_dict_post_hook(_lay_out_alike)
         return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer)}
 
     def _parameter_groups(self) -> Iterator[dict[str, Any]]:
@@ -132,3 +140,14 @@ class TrainingModule(lightning.LightningModule):
             return (1 - min(epoch, epochs) / epochs) ** POLY_POWER
 
         return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, poly), "interval": "epoch"}
+
+
+def _lay_out_alike(optimizer: torch.optim.Optimizer) -> None:
+    """Bring loaded moments into the order in memory of their weights, which is not that of every process that writes.
+
+    Fused optimisers go through both in the order in which they lie.
+    """
+    for weight, kept in optimizer.state.items():
+        for name, moment in kept.items():
+            if isinstance(moment, torch.Tensor) and moment.shape == weight.shape:
+                kept[name] = torch.empty_like(weight).copy_(moment)

@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import Strategy
 
 from diffusionmtl.build import REFINING, TrainingData, describe_run
 from diffusionmtl.config import Settings, TrainSettings
@@ -23,6 +24,7 @@ from diffusionmtl.training.callbacks import LogSteps, RefuseNonFinite, Stopped, 
 from diffusionmtl.training.extra import Extra
 from diffusionmtl.training.keeping import AtomicCheckpoints, Average, Keep, checkpoint_to_resume
 from diffusionmtl.training.module import TrainingModule
+from diffusionmtl.training.sharding import Sharded
 from diffusionmtl.training.spikes import SkipSpikes
 from diffusionmtl.training.teacher import self_training
 from diffusionmtl.training.xtc import cross_task_consistency
@@ -47,7 +49,7 @@ def fit(
     """Train, or go on training, and leave the weights in the run folder.
 
     Args:
-        network: as built from the settings; holds the last weights afterwards.
+        network: as built from the settings; holds the last weights afterwards, or this process's part of them.
         settings: of this run; when resuming, those that it was started with.
         data: train and held-out loaders with the task set.
         folder: where it writes.
@@ -129,7 +131,7 @@ def check_machine(train: TrainSettings) -> None:
                 accelerator=train.accelerator,
                 devices=train.devices,
                 num_nodes=train.nodes,
-                strategy=train.strategy,
+                strategy=_strategy(train),
                 precision=train.precision,
                 logger=False,
                 enable_checkpointing=False,
@@ -150,8 +152,9 @@ def _trainer(
         accelerator=train.accelerator,
         devices=train.devices,
         num_nodes=train.nodes,
-        strategy=train.strategy,
+        strategy=_strategy(train),
         precision=train.precision,
+        inference_mode=train.strategy != "fsdp",  # what is gathered in that mode cannot be trained afterwards
         gradient_clip_val=train.clip or None,
         logger=[CSVLogger(folder.log, name="", version=""), TensorBoardLogger(folder.log, name="", version="")],
         callbacks=[*callbacks, *([TQDMProgressBar()] if progress and _in_notebook() else [])],
@@ -162,6 +165,12 @@ def _trainer(
         limit_val_batches=None if dev else 0,
         use_distributed_sampler=False,
     )
+
+
+def _strategy(train: TrainSettings) -> str | Strategy:
+    if train.strategy != "fsdp":
+        return train.strategy
+    return Sharded(train.processes) if train.processes > 1 else "auto"
 
 
 def _in_notebook() -> bool:
@@ -222,5 +231,6 @@ def _ignore_advice() -> None:
         ".*no `val_dataloader`.*",
         ".*is deprecated, use `isinstance.treespec.*",
         ".*sync_dist=True.*",
+        ".*returned a view tensor.*",
     ):
         warnings.filterwarnings("ignore", message=message)

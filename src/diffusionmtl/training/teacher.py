@@ -15,6 +15,7 @@ from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task
 from diffusionmtl.training.disturb import disturbed
 from diffusionmtl.training.extra import Extra, ParameterGroup, Seen
+from diffusionmtl.training.sharding import local
 from diffusionmtl.training.together import place
 from diffusionmtl.transfer import sent
 from diffusionmtl.types import Batch
@@ -92,7 +93,7 @@ class SelfTraining(Extra):
         moves = self.moves.float()
         stay = torch.clamp((1 + moves) / (10 + moves), max=DECAY)
         for mine, theirs in zip(self.teacher.parameters(), network.parameters(), strict=True):
-            mine.lerp_(theirs, (1 - stay).to(mine.dtype))
+            local(mine).lerp_(local(theirs), (1 - stay).to(mine.dtype))
 
 
 def self_training(
