@@ -65,7 +65,7 @@ class DataSettings:
         rooms_val: how many rooms to draw for validation.
         rooms_seed: another seed draws other rooms.
         holdout: share of the training images kept apart to choose the best checkpoint.
-        max_pixels: refuse images with more pixels than this.
+        max_pixels: refuse images with more pixels than this, and labels with more than half of it.
         reproduce: repeat what the published code does by mistake where figures depend on it (docs/reproduce.md).
     """
 
@@ -80,7 +80,7 @@ class DataSettings:
     rooms_val: int = 200
     rooms_seed: int = 0
     holdout: float = 0.05
-    max_pixels: int = 150_000_000
+    max_pixels: int = 120_000_000
     reproduce: bool = False
 
 
@@ -184,7 +184,7 @@ class TrainSettings:
         accelerator: where to compute, as Lightning names it.
         devices: processes on this machine, a device each.
         nodes: machines.
-        strategy: how processes share the work: ddp copies the network, fsdp cuts it up (GPUs only); auto is ddp.
+        strategy: how processes share the work: ddp copies the network, fsdp shares its weights out; auto is ddp.
         sync_batchnorm: normalise by the statistics of all processes' batches, so that they train exactly as one would.
         workers: processes that load data.
         seed: of weights, order, augmentation and noise.
@@ -264,6 +264,8 @@ class Settings:
                 f"--skip-spikes {self.train.skip_spikes}: not together with --strategy fsdp, where no process sees the "
                 "whole gradient; leave one of them out"
             )
+        if self.train.precision == "16-mixed" and self.train.strategy == "fsdp":
+            raise UserError("--precision 16-mixed: not together with --strategy fsdp; use bf16-mixed")
         if self.augment.scale[0] > self.augment.scale[1]:
             raise UserError(f"--scale {self.augment.scale[0]} {self.augment.scale[1]}: the smaller zoom comes first")
 

@@ -1,4 +1,5 @@
-"""Three steps of training in one of several processes: `python -m tests.training.several OUT METHOD SELF_TRAINING`.
+"""Three steps of training in one of several processes: `python -m tests.training.several OUT METHOD
+SELF_TRAINING STRATEGY [recomputed]`.
 
 Every process gets its rows of the same global batches; the environment says which process it is, as torchrun does.
 """
@@ -21,6 +22,7 @@ from diffusionmtl.models.synced import synchronise
 from diffusionmtl.training.callbacks import LogSteps
 from diffusionmtl.training.extra import Extra
 from diffusionmtl.training.module import TrainingModule
+from diffusionmtl.training.sharding import Sharded, whole
 from diffusionmtl.training.teacher import self_training
 from diffusionmtl.training.views import samples_of
 from tests.conformance.resnet import thin_backbone
@@ -43,7 +45,7 @@ class Record(lightning.Callback):
         self.gradients: list[dict[str, torch.Tensor]] = []
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        found = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
+        found = {name: whole(p.grad).clone() for name, p in pl_module.named_parameters() if p.grad is not None}
         self.gradients.append(found)
 
 
@@ -63,7 +65,7 @@ def batches(rank: int, world: int) -> list:
     return [collate(samples_of(batch, TASKS)[mine], TASKS) for batch in whole]
 
 
-def module(method: str, taught: bool) -> TrainingModule:
+def module(method: str, taught: bool, recomputed: bool) -> TrainingModule:
     torch.manual_seed(0)
     sizes = NetworkSettings(method=method, width=8, blocks=1, attention_heads=2, token_stride=2, decoder_blocks=1)
     network = build_network(TASKS, sizes, backbone=thin_backbone((4, 4, 6, 8), (1, 1, 1, 1)))
@@ -75,18 +77,20 @@ def module(method: str, taught: bool) -> TrainingModule:
         assert extra is not None
         extra.judges = lambda step: True
         extra._ramp = lambda step: 1.0
-    return TrainingModule(network, TASKS, changed(Settings(), method=method, epochs=3, lr=1e-2).train, 1, extra)
+    chosen = changed(Settings(), method=method, epochs=3, lr=1e-2, checkpoint_activations=recomputed)
+    return TrainingModule(network, TASKS, chosen.train, 1, extra)
 
 
-def main(out: Path, method: str, taught: bool) -> None:
+def main(out: Path, method: str, taught: bool, strategy: str, recomputed: bool) -> None:
     warnings.simplefilter("ignore")
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    trained, record, log = module(method, taught).double(), Record(), Log()
+    trained, record, log = module(method, taught, recomputed).double(), Record(), Log()
     LogSteps.on_train_batch_end.__globals__["LOG_EVERY"] = 1
     trainer = lightning.Trainer(
         accelerator="cpu",
         devices=world,
-        strategy="ddp" if world > 1 else "auto",
+        strategy="auto" if world == 1 else Sharded(world) if strategy == "fsdp" else strategy,
+        gradient_clip_val=0.1,
         max_epochs=1,
         callbacks=[LogSteps(), record],
         logger=log,
@@ -96,10 +100,10 @@ def main(out: Path, method: str, taught: bool) -> None:
         use_distributed_sampler=False,
     )
     trainer.fit(trained, torch.utils.data.DataLoader(batches(rank, world), batch_size=None))
+    weights = {name: value.detach() for name, value in whole(trained.state_dict()).items()}
     if rank == 0:
-        weights = {name: value.detach() for name, value in trained.state_dict().items()}
         torch.save({"weights": weights, "gradients": record.gradients, "log": log.rows}, out)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "taught")
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "taught", sys.argv[4], "recomputed" in sys.argv)

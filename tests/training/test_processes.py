@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffusionmtl import load
+from diffusionmtl.models.pretrained import read_network
 from diffusionmtl.processes import is_first
 from diffusionmtl.runfolder import LAST_CHECKPOINT
 
@@ -50,7 +52,15 @@ def steps(world: int, out: Path, *words: str) -> dict:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [("feature", "alone"), ("feature", "taught"), ("prediction", "alone"), ("multitask", "alone")],
+    [
+        ("feature", "alone", "ddp"),
+        ("feature", "taught", "ddp"),
+        ("prediction", "alone", "ddp"),
+        ("multitask", "alone", "ddp"),
+        ("feature", "alone", "fsdp"),
+        ("feature", "taught", "fsdp", "recomputed"),
+        ("multitask", "alone", "fsdp"),
+    ],
     ids=" ".join,
 )
 def test_two_processes_train_as_one(tmp_path, words):
@@ -94,6 +104,24 @@ def command(words: str) -> subprocess.Popen[str]:
     )
 
 
+def going_on(out: Path, words: str) -> subprocess.Popen[str]:
+    """The run resumed, once it has done further steps."""
+    before = logged(out)
+    running = command(f"--resume --accelerator cpu {words} --out {out}")
+    until = time.monotonic() + 240
+    while logged(out) <= before:
+        assert running.poll() is None and time.monotonic() < until, running.communicate()
+        time.sleep(0.2)
+    return running
+
+
+def stopped(running: subprocess.Popen[str]) -> None:
+    """Asked to stop, it leaves a checkpoint and says how to go on."""
+    running.send_signal(signal.SIGTERM)
+    printed, _ = running.communicate(timeout=120)
+    assert running.returncode == 130 and "continue with: diffusionmtl train --resume" in printed, printed
+
+
 def logged(out: Path) -> int:
     return sum(path.stat().st_size for path in (out / "log").glob("metrics*.csv"))
 
@@ -116,21 +144,27 @@ def test_a_dead_process_ends_the_run_soon_and_says_what_to_do(tmp_path):
 def test_asked_to_stop_all_processes_stop_together_and_one_alone_goes_on(tmp_path):
     out = tmp_path / "run"
     running = started(out, "--batch 2 --devices 2")
-    running.send_signal(signal.SIGTERM)
-    printed, _ = running.communicate(timeout=120)
-    assert running.returncode == 130 and "continue with: diffusionmtl train --resume" in printed
+    stopped(running)
     odd = command(f"--resume --devices 3 --accelerator cpu --out {out}")
     printed, _ = odd.communicate(timeout=120)
     assert odd.returncode == 2 and "4 images per step cannot be shared by 3" in printed
-    before = logged(out)
-    alone = command(f"--resume --accelerator cpu --out {out}")
-    until = time.monotonic() + 240
-    while logged(out) <= before:
-        assert alone.poll() is None and time.monotonic() < until, alone.communicate()
-        time.sleep(0.5)
-    alone.send_signal(signal.SIGTERM)
-    printed, _ = alone.communicate(timeout=120)
-    assert alone.returncode == 130
+    stopped(going_on(out, ""))
+
+
+@pytest.mark.slow
+def test_weights_that_were_shared_out_are_whole_in_files_and_any_processes_go_on_with_them(tmp_path):
+    out = tmp_path / "run"
+    words = "--epochs 6 --ema 0.9 --sync-batchnorm true --checkpoint-activations true"
+    running = started(out, f"{words} --batch 2 --devices 2 --strategy fsdp")
+    stopped(running)
+    stopped(going_on(out, "--devices 1 --strategy auto"))
+    together = going_on(out, "--devices 2 --strategy fsdp")
+    printed, _ = together.communicate(timeout=240)
+    assert together.returncode == 0, printed
+    weights, description = read_network(out / "checkpoints" / "last.safetensors")
+    assert description["progress"]["epoch"] == 6
+    assert all(bool(torch.isfinite(weight).all()) for weight in weights.values())
+    load(out)
 
 
 def test_one_process_is_the_first_whatever_runs_around_it():

@@ -84,8 +84,9 @@ class Network(nn.Module):
             asked = {task: picked(initial.predictions[task], at) for task, at in rows.items()}
             some = {task: at if len(at) else at.new_zeros(1) for task, at in rows.items() if len(at) or self.in_step}
             refined = {} if self.refiner is None else self.refiner(initial, some, noise, watch)
+            refined = {task: x if len(rows[task]) else x[:0] for task, x in refined.items()}
             empty = {task: self._empty(task, asked[task], not some) for task in rows if task not in some}
-            final = {task: empty.get(task, refined.get(task, asked[task])[: len(rows[task])]) for task in rows}
+            final = {task: empty[task] if task in empty else refined.get(task, asked[task]) for task in rows}
         before = {} if self.refiner is None else asked
         return NetworkOutput(final, before, rows, initial.canvas, initial.shared)
 
