@@ -204,3 +204,9 @@ def test_hidden_labels_influence_nothing(tmp_path, method):
     np.save(seen, np.load(seen) + 1)
     changed = trained(tiny(data=(str(tmp_path / "other"),), **words), tmp_path / "changed")
     assert read_log(changed) != read_log(one)
+
+
+def test_a_run_in_bfloat16_clips_too(tmp_path):
+    run = trained(tiny(precision="bf16-mixed", clip=1.0, epochs=1), tmp_path / "run")
+    weights, _ = read_network(run.checkpoints / "last.safetensors")
+    assert all(weight.dtype != torch.bfloat16 and bool(torch.isfinite(weight).all()) for weight in weights.values())

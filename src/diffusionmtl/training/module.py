@@ -102,9 +102,9 @@ class TrainingModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam as published, or AdamW that spares biases and norms, and the schedule."""
         groups = list(self._parameter_groups())
-        # Fused is one pass over each weight and its moments instead of a dozen, on processors too. Lightning cannot
-        # clip what a fused optimiser would scale back by itself.
-        fused = self.settings.precision != "16-mixed"
+        # Fused is one pass over each weight and its moments instead of a dozen, on processors too. In mixed precision,
+        # of either kind, Lightning refuses to clip for it, since it could scale gradients back by itself.
+        fused = self.settings.precision == "32-true"
         if self.settings.optimizer == "adam":
             decay = self.settings.weight_decay
             optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, weight_decay=decay, fused=fused)
