@@ -1,6 +1,8 @@
 """Three steps of training in one of several processes: `python -m tests.training.several OUT METHOD
 SELF_TRAINING STRATEGY [recomputed]`.
 
+With a checkpoint OUT.before they go on from it, which was the end.
+
 Every process gets its rows of the same global batches; the environment says which process it is, as torchrun does.
 """
 
@@ -21,8 +23,9 @@ from diffusionmtl.data.partition import Partition
 from diffusionmtl.models.synced import synchronise
 from diffusionmtl.training.callbacks import LogSteps
 from diffusionmtl.training.extra import Extra
+from diffusionmtl.training.keeping import AtomicCheckpoints
 from diffusionmtl.training.module import TrainingModule
-from diffusionmtl.training.sharding import Sharded, whole
+from diffusionmtl.training.sharding import Sharded, local, whole
 from diffusionmtl.training.teacher import self_training
 from diffusionmtl.training.views import samples_of
 from tests.conformance.resnet import thin_backbone
@@ -45,8 +48,8 @@ class Record(lightning.Callback):
         self.gradients: list[dict[str, torch.Tensor]] = []
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-        found = {name: whole(p.grad).clone() for name, p in pl_module.named_parameters() if p.grad is not None}
-        self.gradients.append(found)
+        found = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
+        self.gradients.append(whole(found))
 
 
 class Log(lightning.pytorch.loggers.logger.DummyLogger):
@@ -94,15 +97,21 @@ def main(out: Path, method: str, taught: bool, strategy: str, recomputed: bool) 
         max_epochs=1,
         callbacks=[LogSteps(), record],
         logger=log,
+        plugins=[AtomicCheckpoints()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(trained, torch.utils.data.DataLoader(batches(rank, world), batch_size=None))
-    weights = {name: value.detach() for name, value in whole(trained.state_dict()).items()}
+    before = out.with_suffix(".before")
+    start = before if before.exists() else None
+    loader = torch.utils.data.DataLoader(batches(rank, world), batch_size=None)
+    trainer.fit(trained, loader, ckpt_path=start, weights_only=True)
+    weights = whole({name: value.detach() for name, value in trained.state_dict().items()})
+    held = sum(local(p).numel() for p in trained.parameters()) / sum(p.numel() for p in trained.parameters())
+    trainer.save_checkpoint(out.with_suffix(".ckpt"))
     if rank == 0:
-        torch.save({"weights": weights, "gradients": record.gradients, "log": log.rows}, out)
+        torch.save({"held": held, "weights": weights, "gradients": record.gradients, "log": log.rows}, out)
 
 
 if __name__ == "__main__":

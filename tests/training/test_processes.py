@@ -1,6 +1,7 @@
 """Several processes train exactly as one does, however unequally labels fall to them."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -49,6 +50,13 @@ def steps(world: int, out: Path, *words: str) -> dict:
     return torch.load(out)
 
 
+def assert_close(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert mine.keys() == theirs.keys()
+    largest = max(float(value.abs().max()) for value in mine.values())
+    for name in mine:
+        torch.testing.assert_close(mine[name], theirs[name], rtol=tolerance, atol=tolerance * largest, msg=name)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
@@ -67,14 +75,26 @@ def test_two_processes_train_as_one(tmp_path, words):
     one, two = steps(1, tmp_path / "one.pt", *words), steps(2, tmp_path / "two.pt", *words)
     assert len(one["gradients"]) == len(two["gradients"]) == 3
     for mine, theirs in zip([*one["gradients"], one["weights"]], [*two["gradients"], two["weights"]], strict=True):
-        assert mine.keys() == theirs.keys()
-        largest = max(float(value.abs().max()) for value in mine.values())
-        for name in mine:
-            torch.testing.assert_close(mine[name], theirs[name], rtol=1e-9, atol=1e-9 * largest, msg=name)
+        assert_close(mine, theirs, 1e-9)
+    assert one["held"] == 1 and (0.5 <= two["held"] < 0.55 if "fsdp" in words else two["held"] == 1)
     assert len(one["log"]) == 3
     for mine, theirs in zip(one["log"], two["log"], strict=True):
         assert mine.keys() == theirs.keys()
         assert all(mine[name] == pytest.approx(theirs[name], rel=1e-9) for name in mine), (mine, theirs)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_one_process_goes_through_two_that_share_its_weights_unchanged(tmp_path):
+    words = ("feature", "taught", "fsdp")
+    steps(1, tmp_path / "one.pt", *words)
+    shutil.copy(tmp_path / "one.ckpt", tmp_path / "two.before")
+    steps(2, tmp_path / "two.pt", *words)
+    one, two = (torch.load(tmp_path / f"{name}.ckpt") for name in ("one", "two"))
+    assert_close(one["state_dict"], two["state_dict"], 0.0)
+    (mine,), (theirs,) = one["optimizer_states"], two["optimizer_states"]
+    assert mine["param_groups"] == theirs["param_groups"] and mine["state"].keys() == theirs["state"].keys()
+    for number, moments in mine["state"].items():
+        assert_close(moments, theirs["state"][number], 0.0)
 
 
 TINY = (
@@ -131,8 +151,9 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_dead_process_ends_the_run_soon_and_says_what_to_do(tmp_path):
-    running = started(tmp_path / "run", "--batch 2 --devices 2")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_dead_process_ends_the_run_soon_and_says_what_to_do(tmp_path, strategy):
+    running = started(tmp_path / "run", f"--batch 2 --devices 2 --strategy {strategy}")
     (other,) = children(running)
     os.kill(other, signal.SIGKILL)
     printed, _ = running.communicate(timeout=60)

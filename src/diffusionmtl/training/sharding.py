@@ -104,16 +104,20 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def whole(held: Any) -> Any:
-    """The same dictionaries and lists with whole tensors on the CPU instead of parts; all processes must ask."""
+    """The same dictionaries and lists with whole tensors on the CPU instead of parts; all processes must ask.
+
+    Only the first one gets them: a machine has memory for all of a network once, not once per process.
+    """
     if isinstance(held, DTensor):
-        return held.full_tensor().cpu()
+        gathered = held.full_tensor()
+        return gathered.cpu() if held.device_mesh.get_rank() == 0 else None
     if isinstance(held, Mapping):
         return {key: whole(value) for key, value in held.items()}
     return [whole(value) for value in held] if isinstance(held, list) else held
 
 
 def whole_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Its state, each tensor under its first name only; all processes must ask."""
+    """Its state, each tensor under its first name only; see `whole`."""
     names = {name for name, _ in chain(network.named_parameters(), network.named_buffers())}
     with torch.no_grad():
         return {name: whole(value) for name, value in network.state_dict().items() if name in names}
