@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,11 +22,18 @@ from PIL import ExifTags, Image, ImageOps
 from diffusionmtl.errors import UserError, in_one_line, nearest
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
-MAX_PIXELS = 150_000_000
+MAX_PIXELS = 120_000_000
+"""So many that reading a picture, however small its file, takes less than a gigabyte."""
 MAX_JSON_BYTES = 100_000_000
-_ARRAY_BYTES_PER_PIXEL = 32
+_BYTES_PER_PIXEL = 8
 _HEADER_BYTES = 1 << 20
+_BAND = 1 << 20
+_LABELS, _PROGRESSIVE, _WEBP = 2, 2, 3
+"""How many times as much memory they take as other pictures do."""
+_SHARES = {2: "half", 3: "third", 4: "quarter", 6: "sixth"}
+_SCANS = 100
 _SIDEWAYS = (5, 6, 7, 8)
+_WIDE_GREY = ("I;16", "I;16B", "I;16L", "I", "F")
 _pillow_limit = threading.Lock()
 
 
@@ -98,14 +105,37 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     with _opened(path, max_pixels) as picture:
         picture.load()
-        return rgb_pixels(ImageOps.exif_transpose(picture))
+        ImageOps.exif_transpose(picture, in_place=True)
+        return rgb_pixels(picture)
 
 
 def rgb_pixels(picture: Image.Image) -> np.ndarray:
     """A Pillow picture as uint8 RGB [H W 3]; 16-bit grey is scaled, where Pillow's own conversion would clip it."""
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return np.repeat(_wide_grey_to_uint8(_native(np.asarray(picture)))[..., None], 3, axis=2)
-    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    if picture.mode not in _WIDE_GREY:
+        return _in_bands(picture, lambda band: np.asarray(band if band.mode == "RGB" else band.convert("RGB")))
+    wide = picture.mode not in ("I", "F") or picture.getextrema()[1] > 255  # pyright: ignore[reportOperatorIssue]
+
+    def grey(band: Image.Image) -> np.ndarray:
+        numbers = np.asarray(band).astype(np.float32) / (257.0 if wide else 1.0)
+        return np.repeat(np.clip(np.rint(numbers), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+    return _in_bands(picture, grey)
+
+
+def _in_bands(picture: Image.Image, read: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """What `read` makes of a loaded picture, of a piece at a time: Pillow copies what it hands over three times."""
+    width, height = picture.size
+    if width * height <= _BAND:
+        return read(picture)
+    across = min(width, _BAND)
+    down = _BAND // across
+    first = read(picture.crop((0, 0, 1, 1)))
+    pixels = np.empty((height, width, *first.shape[2:]), first.dtype)
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            box = (left, top, min(left + across, width), min(top + down, height))
+            pixels[top : box[3], left : box[2]] = read(picture.crop(box))
+    return pixels
 
 
 def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -129,28 +159,15 @@ def read_label_picture(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         [H W] or [H W 3]; uint8, uint16 or int32. A two-colour PNG gives 0 and 255.
 
     Raises:
-        UserError: as `read_image`; also for a lossy JPEG, which cannot hold class indices.
+        UserError: as `read_image`, but half of `max_pixels` is the limit, for labels become larger numbers; also for a
+            lossy JPEG, which cannot hold class indices.
     """
-    with _opened(path, max_pixels) as picture:
+    with _opened(path, max_pixels, _LABELS) as picture:
         if picture.format in ("JPEG", "MPO"):
             raise UserError(f"{path}: a JPEG cannot hold labels, its numbers are approximate; save it as PNG")
         picture.load()
         plain = {"1": "L", "LA": "L", "RGBA": "RGB", "PA": "P"}.get(picture.mode, picture.mode)
-        return _native(np.asarray(picture if plain == picture.mode else picture.convert(plain)))
-
-
-def check_pixels(path: Path, max_pixels: int) -> None:
-    """See that what a picture or a `.npy` claims to hold is within the limit, from its header; others are let through.
-
-    Raises:
-        UserError: it is not, or the header cannot be read.
-    """
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        with _opened(path, max_pixels):
-            return
-    if path.suffix.lower() == ".npy":
-        with _array_opened(path, max_pixels):
-            return
+        return _in_bands(picture, lambda band: _native(np.asarray(band if plain == band.mode else band.convert(plain))))
 
 
 def read_array(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -158,28 +175,38 @@ def read_array(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
     Raises:
         UserError: the file is missing, damaged, holds Python objects, or claims more data than the file has or the
-            limit allows.
+            limit allows, eight bytes a pixel.
     """
     with _array_opened(path, max_pixels) as stream:
         return _native(np.load(stream, allow_pickle=False))
 
 
+def read_numbers(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """A label, or an answer in the form of one: `read_array` of a `.npy`, `read_label_picture` of anything else."""
+    return (read_array if path.suffix.lower() == ".npy" else read_label_picture)(path, max_pixels)
+
+
 @contextmanager
 def _array_opened(path: Path, max_pixels: int) -> Iterator[BinaryIO]:
     """An array of which only the header has been read; what the decoder throws in the body becomes a UserError too."""
-    limit = max_pixels * _ARRAY_BYTES_PER_PIXEL
+    limit = max_pixels * _BYTES_PER_PIXEL
     check_plain(path)
     try:
         with path.open("rb") as stream:
-            shape, dtype = _array_header(stream)
+            # A header may claim to be gigabytes long, and a file makes room for as much as it is asked for.
+            beginning = io.BytesIO(stream.read(_HEADER_BYTES))
+            shape, dtype = _array_header(beginning)
             size = math.prod(shape) * dtype.itemsize
-            left = os.fstat(stream.fileno()).st_size - stream.tell()
+            left = os.fstat(stream.fileno()).st_size - beginning.tell()
             if dtype.hasobject or dtype.kind not in "biuf":
                 raise UserError(f"{path}: holds {dtype}, not plain numbers; save it with a numeric dtype")
             if size == 0:
                 raise UserError(f"{path}: holds no numbers (shape {shape}); replace or remove it")
             if size > limit:
-                raise UserError(f"{path}: {shape} is larger than the limit of {max_pixels:,} pixels")
+                raise UserError(
+                    f"{path}: {shape} of {dtype} is larger than {limit:,} bytes, {_BYTES_PER_PIXEL} for each of "
+                    f"{max_pixels:,} pixels; raise --max-pixels"
+                )
             if size > left:
                 raise UserError(f"{path}: truncated, its header promises {size:,} bytes and {left:,} are there")
             stream.seek(0)
@@ -190,7 +217,7 @@ def _array_opened(path: Path, max_pixels: int) -> Iterator[BinaryIO]:
         raise UserError(f"{path}: not a readable .npy array ({in_one_line(error)})") from error
 
 
-def _array_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+def _array_header(stream: io.BytesIO) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
@@ -233,26 +260,46 @@ def write_picture(path: Path, pixels: np.ndarray, palette: np.ndarray | None = N
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    """A picture of which only the header has been read; what Pillow throws in the body becomes a UserError too."""
+def _opened(path: Path, max_pixels: int, dearer: int = 1) -> Iterator[Image.Image]:
+    """A picture of which only the header has been read; what Pillow throws in the body becomes a UserError too.
+
+    Args:
+        dearer: how many times as much memory as a photograph it will take.
+    """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, an image file was expected")
     # WebP and some others are read whole before their size is known.
-    if check_plain(path) > max_pixels * _ARRAY_BYTES_PER_PIXEL + _HEADER_BYTES:
+    if check_plain(path) > max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES:
         raise UserError(f"{path}: larger than an image of {max_pixels:,} pixels can be; raise --max-pixels")
     try:
         with _open_header(path) as picture:
-            width, height = picture.size
-            if width * height > max_pixels:
-                raise UserError(
-                    f"{path}: {height}x{width} pixels (height x width) is more than the limit of {max_pixels:,}; "
-                    "resize it or raise --max-pixels"
-                )
+            if picture.format == "WEBP" or picture.info.get("progressive"):
+                dearer *= _WEBP if picture.format == "WEBP" else _PROGRESSIVE
+            _check_size(path, picture.size, max_pixels, dearer)
+            if picture.format in ("JPEG", "MPO"):
+                _check_scans(path)
             yield picture
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders throw whatever their parser threw
         raise UserError(f"{path}: not a readable image ({in_one_line(error)}); replace or remove it") from error
+
+
+def _check_size(path: Path, size: tuple[int, int], max_pixels: int, dearer: int) -> None:
+    width, height = size
+    limit = max_pixels // dearer
+    if width * height > limit:
+        why = f", a {_SHARES[dearer]} of --max-pixels as it takes more memory than others" if dearer > 1 else ""
+        raise UserError(
+            f"{path}: {height}x{width} pixels (height x width) is more than the limit of {limit:,}{why}; "
+            "resize it or raise --max-pixels"
+        )
+
+
+def _check_scans(path: Path) -> None:
+    """A progressive JPEG may draw all of its pixels again with every few bytes; honest ones do so a dozen times."""
+    if path.read_bytes().count(b"\xff\xda") > _SCANS:
+        raise UserError(f"{path}: a JPEG of more than {_SCANS} scans, made to keep readers busy; save it anew")
 
 
 def _open_header(path: Path) -> Image.Image:
@@ -269,9 +316,3 @@ def _open_header(path: Path) -> Image.Image:
 def _native(array: np.ndarray) -> np.ndarray:
     """The same numbers in this machine's byte order, which torch needs and comparisons of dtypes expect."""
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:
-    if grey.dtype == np.uint16 or grey.max(initial=0) > 255:
-        grey = grey.astype(np.float32) / 257.0
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)

@@ -72,8 +72,8 @@ class Flow(Task):
     def channels(self) -> int:
         return 2
 
-    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
-        pixels = files.read_array(path)
+    def read(self, path: Path, max_pixels: int = files.MAX_PIXELS) -> tuple[LabelMap, ValidMap]:
+        pixels = files.read_array(path, max_pixels)
         if pixels.ndim != 3 or pixels.shape[2] != 2:
             raise UserError(f"{path}: task '{self.name}' needs [H W 2], found {pixels.shape}; save x and y in pixels")
         valid = np.isfinite(pixels).all(axis=2)

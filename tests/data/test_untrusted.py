@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from PIL import Image
 
 from diffusionmtl import files
 from diffusionmtl.data.image_list import listed_images
@@ -21,8 +22,8 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.inference.per_image import load_per_image
 from diffusionmtl.models.pretrained import read_plain_checkpoint, read_tensors
 from diffusionmtl.plain_yaml import read_yaml
-from diffusionmtl.tasks import Depth, SemanticSegmentation
-from tests.toy import ToyDataset
+from diffusionmtl.tasks import Depth, SemanticSegmentation, SurfaceNormals, normals
+from tests.toy import TASKS, ToyDataset
 
 READERS = {
     "picture": files.read_image,
@@ -61,11 +62,88 @@ def test_a_message_is_one_line_whatever_files_are_called():
     assert str(error) == "a\\nb\\x1b[31m\\udcff é.png: wrong"
 
 
-def test_labels_obey_the_limit_on_pixels(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros((100, 100), np.float64))
-    files.check_pixels(tmp_path / "a.npy", 10_000)
-    with pytest.raises(UserError, match="larger than the limit of 1,000 pixels"):
-        files.check_pixels(tmp_path / "a.npy", 1000)
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
+def test_labels_obey_the_limit_on_pixels(tmp_path, task):
+    value = torch.zeros(task.label_channels, 10, 10)
+    value[-1] = 1
+    for path in task.write(tmp_path / "a", value):
+        picture = path.suffix != ".npy"
+        enough = 200 if picture else 100 * np.load(path)[0, 0].nbytes // 8
+        assert task.read(path, enough)[0].shape[-2:] == (10, 10)
+        with pytest.raises(UserError, match="limit of 99, a half of --max-pixels" if picture else "raise --max-pixels"):
+            task.read(path, enough - 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "limit", "why"),
+    [
+        ({"format": "PNG"}, 80, ""),
+        ({"format": "JPEG"}, 80, ""),
+        ({"format": "JPEG", "progressive": True}, 40, ", a half of --max-pixels as it takes more memory than others"),
+        ({"format": "WEBP", "lossless": True}, 26, ", a third of --max-pixels as it takes more memory than others"),
+    ],
+    ids=["png", "jpeg", "progressive", "webp"],
+)
+def test_pictures_that_take_more_memory_may_have_fewer_pixels(tmp_path, options, limit, why):
+    path = tmp_path / "a.image"
+    for width, fits in ((limit, True), (limit + 1, False)):
+        Image.new("RGB", (width, 1)).save(path, **options)
+        if fits:
+            assert files.read_image(path, 80).shape == (1, width, 3)
+        else:
+            with pytest.raises(UserError, match=rf"a\.image: 1x{width} pixels .* the limit of {limit}{why}; resize it"):
+                files.read_image(path, 80)
+
+
+def test_a_jpeg_that_draws_itself_again_and_again(tmp_path):
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "JPEG", progressive=True)
+    whole = stream.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    for scans, fits in ((80, True), (200, False)):
+        (tmp_path / "a.jpg").write_bytes(whole[:last] + scans * whole[last:-2] + whole[-2:])
+        if fits:
+            assert not files.read_image(tmp_path / "a.jpg").any()
+        else:
+            with pytest.raises(UserError, match=r"a\.jpg: a JPEG of more than 100 scans"):
+                files.read_image(tmp_path / "a.jpg")
+
+
+MODES = {"1": 1, "L": 3, "P": 3, "LA": 3, "RGB": 3, "RGBA": 3, "I;16": 3, "I": 3, "F": 3, "CMYK": 3}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pictures_read_in_pieces_are_the_same(tmp_path, monkeypatch, mode):
+    numbers = np.random.default_rng(0).integers(0, 256, (7, 11, 4), dtype=np.uint8)
+    if mode in ("I;16", "I", "F"):
+        kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+        picture = Image.fromarray(numbers[..., 0].astype(kind) * 200)
+    else:
+        picture = Image.fromarray(numbers).convert("RGB" if mode == "CMYK" else "RGBA").convert(mode)
+    path = tmp_path / "a.tif"
+    picture.save(path)
+    whole, label = files.read_image(path), files.read_label_picture(path) if mode not in ("CMYK",) else None
+    for piece in (1, 5, 11, 30):
+        monkeypatch.setattr(files, "_BAND", piece)
+        np.testing.assert_array_equal(files.read_image(path), whole)
+        if label is not None:
+            again = files.read_label_picture(path)
+            assert again.dtype == label.dtype
+            np.testing.assert_array_equal(again, label)
+
+
+def test_normals_read_in_pieces_are_the_same(tmp_path, monkeypatch):
+    raw = np.random.default_rng(0).normal(size=(5, 7, 3))
+    raw[0, 0], raw[1, 1, 2], raw[2, 2, 0] = 0, np.nan, 1e30
+    np.save(tmp_path / "a.npy", raw)
+    for frame in ("opengl", "opencv"):
+        task = SurfaceNormals("normals", frame=frame)
+        monkeypatch.setattr(normals, "_PIECE", 1 << 16)
+        label, valid = task.read(tmp_path / "a.npy")
+        assert (~valid).sum() == 3 and torch.allclose(label[:, valid[0]].norm(dim=0), torch.ones(32))
+        monkeypatch.setattr(normals, "_PIECE", 4)
+        again, where = task.read(tmp_path / "a.npy")
+        assert torch.equal(again, label) and torch.equal(where, valid)
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int8, np.uint16, np.int32, np.int64, np.uint64])

@@ -70,7 +70,7 @@ PICTURES = (
         "label-picture",
         "label.png",
         label_pictures,
-        lambda at: read_as(at / "label.png", _CLASSES, _DEPTH, Boundary("b")),
+        lambda at: read_as(at / "label.png", _CLASSES, _DEPTH, Boundary("b"), SurfaceNormals("n")),
         form="png",
     ),
     Target(

@@ -158,6 +158,10 @@ class TestSaliency:
         counts = threshold_counts(published_squash(torch.tensor([[0.0, 1.0]])), torch.ones(1, 2), everywhere(1, 2))
         assert counts[1].tolist() == [2] * 10 + [1] * 4 + [0] * 5
 
+    def test_perfect_is_never_more_than_perfect(self):
+        counts = torch.arange(1, 2000)[:, None, None].expand(-1, 3, 1)
+        assert (max_f(counts) == 100).all()
+
     @given(probability_maps())
     def test_equals_one_comparison_per_threshold(self, maps):
         probability, label, valid = maps

@@ -51,7 +51,7 @@ def _guess(name: str, paths: list[Path]) -> dict[str, Any]:
 
 def _read(path: Path) -> np.ndarray | None:
     try:
-        return files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
+        return files.read_numbers(path)
     except UserError:
         return None
 

@@ -14,6 +14,8 @@ _HEADER, _TAG = 128, 8
 _MATRIX, _PACKED = 14, 15
 _CELL, _STRUCT, _CHAR = 1, 2, 4
 _NUMERIC = range(6, 16)
+_NUMBERS = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 12, 13})
+_TEXTS = _NUMBERS | {16, 17, 18}
 _COMPLEX = 0x08
 _DEEPEST = 8
 
@@ -106,7 +108,11 @@ def _check_matrix(data: memoryview, order: str, depth: int) -> None:
 def _check_content(parts: Iterator[_Element], kind: int, count: int, is_complex: bool, order: str, depth: int) -> None:
     if kind in _NUMERIC or kind == _CHAR:
         for _ in range(1 + is_complex):
-            if count > len(next(parts, _NOTHING).data):
+            part = next(parts, _NOTHING)
+            # The decoder looks kinds up in a table without asking whether they are in it, and dies of it.
+            if part.kind not in (_TEXTS if kind == _CHAR else _NUMBERS):
+                raise ValueError(f"an array of numbers of kind {part.kind}, which there is not")
+            if count > len(part.data):
                 raise ValueError(f"an array claims {count:,} elements and has fewer")
         return
     if kind == _STRUCT:

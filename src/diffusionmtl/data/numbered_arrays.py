@@ -60,7 +60,7 @@ class NumberedArrays(PublishedDataset):
         if isinstance(kind, SemanticSegmentation):
             classes = read_whole_numbers(path, self._max_pixels)
             return class_label(path, kind, classes, classes == -1)
-        return kind.read(path)
+        return kind.read(path, self._max_pixels)
 
 
 def numbered(folder: Path) -> tuple[str, ...]:

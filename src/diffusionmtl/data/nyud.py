@@ -112,7 +112,7 @@ class NyudPictures(PublishedDataset):
                 raise UserError(f"{path}: a segmentation needs one class index per pixel, found a colour picture")
             whole = classes.astype(np.int64) - 1
             return class_label(path, kind, whole, whole == -1)
-        return kind.read(path)
+        return kind.read(path, self._max_pixels)
 
 
 def nyud_picture_tasks() -> tuple[Task, ...]:

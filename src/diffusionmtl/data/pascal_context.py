@@ -172,7 +172,7 @@ class PascalContext(PublishedDataset):
             draw = laplacian_edges if self.edges == "laplacian" else region_boundaries
             edge = torch.from_numpy(draw(read_label_map(path)))[None]
             return edge.as_subclass(kind.label_type), torch.ones_like(edge).as_subclass(ValidMap)
-        label, valid = kind.read(path)
+        label, valid = kind.read(path, self._max_pixels)
         return (label, self._where_normals_count(index, valid)) if kind.name == "normals" else (label, valid)
 
     def _read_as_it_is(self, task: str) -> bool:

@@ -107,9 +107,11 @@ def f_per_threshold(counts: Int64[Tensor, "*sets 3 t"], beta_squared: float = 0.
     NaN where nothing is labelled positive and nothing predicted so.
     """
     true_positive, predicted, actual = counts.double().unbind(-2)
-    # The same F without the quotients P and R, which are 0/0 where nothing is predicted or nothing labelled.
-    weighted = beta_squared * actual + predicted
-    return torch.where(weighted > 0, 100 * (1 + beta_squared) * true_positive / weighted, float("nan"))
+    # The same F without the quotients P and R, which are 0/0 where nothing is predicted or nothing labelled, and in a form
+    # whose rounding never makes the perfect more than 100.
+    found = (1 + beta_squared) * true_positive
+    weighted = found + beta_squared * (actual - true_positive) + (predicted - true_positive)
+    return torch.where(weighted > 0, 100 * (found / weighted), float("nan"))
 
 
 def max_f(counts: Int64[Tensor, "*sets 3 t"], beta_squared: float = 0.3) -> Float64[Tensor, "*sets"]:

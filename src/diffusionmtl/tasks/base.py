@@ -19,7 +19,7 @@ import torchmetrics
 from jaxtyping import Bool, Float, Float64, Shaped, UInt8
 from torch import Tensor, nn
 
-from diffusionmtl import colour, notebook
+from diffusionmtl import colour, files, notebook
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks.charts import Counts
@@ -110,8 +110,11 @@ class Task(ABC):
         return (self.kind, self.channels)
 
     @abstractmethod
-    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
+    def read(self, path: Path, max_pixels: int = files.MAX_PIXELS) -> tuple[LabelMap, ValidMap]:
         """Read and check a label file: the label [C H W] and where it means something [1 H W].
+
+        Args:
+            max_pixels: of an image; a picture of a label may have half as many.
 
         Raises:
             UserError: the file is unreadable or holds values that this task cannot have.

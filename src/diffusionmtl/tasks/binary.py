@@ -20,7 +20,9 @@ _SURE = 1e-7  # what float32 can tell from certainty
 UNKNOWN = 100  # in files that must be able to say so, of a task that has no `ignore` of its own
 
 
-def read_binary(path: Path, ignore: int | None) -> tuple[Bool[Tensor, "1 h w"], Bool[Tensor, "1 h w"]]:
+def read_binary(
+    path: Path, ignore: int | None, max_pixels: int = files.MAX_PIXELS
+) -> tuple[Bool[Tensor, "1 h w"], Bool[Tensor, "1 h w"]]:
     """A yes-or-no label and its validity from an 8-bit picture (>= 128 is yes) or a boolean `.npy`.
 
     A 16-bit picture is read by its upper 8 bits.
@@ -29,7 +31,7 @@ def read_binary(path: Path, ignore: int | None) -> tuple[Bool[Tensor, "1 h w"], 
         UserError: the file is unreadable or has more than one number per pixel that differ.
     """
     is_picture = path.suffix.lower() != ".npy"
-    raw = files.read_label_picture(path) if is_picture else files.read_array(path)
+    raw = files.read_numbers(path, max_pixels)
     if raw.ndim == 3 and (raw == raw[..., :1]).all():
         raw = raw[..., 0]
     if raw.ndim != 2 or raw.dtype.kind not in "bui":
@@ -50,7 +52,7 @@ def read_probability(path: Path) -> Float[Tensor, "h w"]:
     Raises:
         UserError: the file is unreadable, has more than one number per pixel that differ, or numbers outside [0, 1].
     """
-    raw = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
+    raw = files.read_numbers(path)
     if raw.ndim == 3 and (raw == raw[..., :1]).all():
         raw = raw[..., 0]
     if raw.ndim != 2:
@@ -119,9 +121,9 @@ class BinaryTask(Task):
         """Yes or no."""
         return torch.bool
 
-    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
+    def read(self, path: Path, max_pixels: int = files.MAX_PIXELS) -> tuple[LabelMap, ValidMap]:
         """True where the label says yes."""
-        label, valid = read_binary(path, self.ignore)
+        label, valid = read_binary(path, self.ignore, max_pixels)
         return label.as_subclass(self.label_type), valid.as_subclass(ValidMap)
 
     def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:

@@ -96,9 +96,9 @@ class Depth(Task):
         """One number, metres."""
         return 1
 
-    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
+    def read(self, path: Path, max_pixels: int = files.MAX_PIXELS) -> tuple[LabelMap, ValidMap]:
         """Metres float32; 0, NaN, infinity and below are unknown."""
-        raw = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
+        raw = files.read_numbers(path, max_pixels)
         if raw.ndim == 3 and raw.shape[2] == 1:
             raw = raw[..., 0]
         if raw.ndim != 2:
@@ -111,13 +111,15 @@ class Depth(Task):
         if raw.dtype.kind in "iu" and path.suffix.lower() != ".npy":
             metres *= self.scale
         valid = np.isfinite(metres) & (metres > 0)
-        if valid.any() and metres[valid].max() > self.limit:
+        furthest = metres.max(where=valid, initial=0)
+        if furthest > self.limit:
             raise UserError(
-                f"{path}: {self.kind} of {metres[valid].max():.6g} {self.unit} in task '{self.name}' (limit "
+                f"{path}: {self.kind} of {furthest:.6g} {self.unit} in task '{self.name}' (limit "
                 f"{self.limit:g} {self.unit}): wrong unit? Set scale ({self.unit} per unit of a PNG), save .npy in "
                 f"{self.unit}, or raise limit in dataset.yaml"
             )
-        label = torch.from_numpy(np.where(valid, metres, 0).astype(np.float32))[None]
+        metres[~valid] = 0
+        label = torch.from_numpy(metres)[None]
         return label.as_subclass(self.label_type), torch.from_numpy(valid)[None].as_subclass(ValidMap)
 
     def write(self, stem: Path, value: Shaped[Tensor, "c h w"], valid: Bool[Tensor, "h w"] | None = None) -> list[Path]:

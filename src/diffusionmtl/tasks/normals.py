@@ -21,6 +21,7 @@ from diffusionmtl.tasks.charts import Counts, ErrorCounts, error_counts
 _NEARBY = 22.5
 _MARKS = (11.25, 22.5, 30.0)
 _BIN = 0.25
+_PIECE = 1 << 16
 
 
 class NormalMap(LabelMap):
@@ -29,6 +30,21 @@ class NormalMap(LabelMap):
     def flipped(self) -> "NormalMap":
         """In a mirror, right is left: x changes sign."""
         return self.like(self.plain().flip(-1) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None])
+
+
+def _unit_vectors(raw: Shaped[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "3 n"], Bool[np.ndarray, "n"]]:
+    """Of length 1, and which mean something."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is infinite, and that is unknown
+        x, y, z = vectors = np.ascontiguousarray(raw.T, dtype=np.float32)
+        valid = np.ones(len(raw), dtype=bool)
+        if raw.dtype.kind == "u":  # signed numbers are components already
+            valid = (x != 0) | (y != 0) | (z != 0)
+            vectors = vectors / np.float32(np.iinfo(raw.dtype).max) * 2 - 1
+            x, y, z = vectors
+        length = np.sqrt(x * x + y * y + z * z)
+        valid &= np.isfinite(length) & (length >= 0.5)
+    vectors[:, ~valid] = 0
+    return vectors / np.where(valid, length, 1), valid
 
 
 class NormalsMeter(Meter):
@@ -102,25 +118,27 @@ class SurfaceNormals(Task):
         """x, y, z."""
         return 3
 
-    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
+    def read(self, path: Path, max_pixels: int = files.MAX_PIXELS) -> tuple[LabelMap, ValidMap]:
         """Unit vectors float32; vectors shorter than 0.5 are unknown."""
-        raw = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
+        raw = files.read_numbers(path, max_pixels)
         if raw.ndim != 3 or raw.shape[2] != 3:
             raise UserError(
                 f"{path}: normals need three numbers per pixel, found shape {'x'.join(map(str, raw.shape))}; "
                 "save an RGB PNG or a .npy [H W 3]"
             )
-        unknown = np.zeros(raw.shape[:2], dtype=bool)
-        with np.errstate(over="ignore"):  # what is too large is infinite, and that is unknown
-            vectors = raw.astype(np.float32)
-            if raw.dtype.kind == "u":  # signed numbers are components already
-                unknown = ~raw.any(axis=2)
-                vectors = vectors / np.float32(np.iinfo(raw.dtype).max) * 2 - 1
-            length = np.sqrt((np.nan_to_num(vectors) ** 2).sum(axis=2))
-        valid = np.isfinite(vectors).all(axis=2) & np.isfinite(length) & (length >= 0.5) & ~unknown
-        unit = np.where(valid[..., None], vectors, 0) / np.where(valid, length, 1)[..., None]
-        label = torch.from_numpy(self._turn(unit)).permute(2, 0, 1).contiguous()
-        return label.as_subclass(NormalMap), torch.from_numpy(valid)[None].as_subclass(ValidMap)
+        pixels = raw.reshape(-1, 3)
+        label, valid = np.empty((3, len(pixels)), dtype=np.float32), np.empty(len(pixels), dtype=bool)
+        for first in range(0, len(pixels), _PIECE):  # several times as large as a label on the way
+            piece = slice(first, first + _PIECE)
+            vectors, valid[piece] = _unit_vectors(pixels[piece])
+            label[:, piece] = vectors
+        if self.frame == "opencv":
+            label[1:] *= -1
+        size = raw.shape[:2]
+        return (
+            torch.from_numpy(label.reshape(3, *size)).as_subclass(NormalMap),
+            torch.from_numpy(valid.reshape(1, *size)).as_subclass(ValidMap),
+        )
 
     def _turn(self, vectors: np.ndarray) -> np.ndarray:
         if self.frame == "opengl":

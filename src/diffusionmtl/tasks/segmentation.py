@@ -107,9 +107,9 @@ class SemanticSegmentation(JointClasses):
         """The classes, in their order."""
         return (self.kind, self.classes)
 
-    def read(self, path: Path) -> tuple[LabelMap, ValidMap]:
+    def read(self, path: Path, max_pixels: int = files.MAX_PIXELS) -> tuple[LabelMap, ValidMap]:
         """Class indices uint8 (int32 beyond 256 classes) [1 H W]."""
-        index = files.read_array(path) if path.suffix.lower() == ".npy" else files.read_label_picture(path)
+        index = files.read_numbers(path, max_pixels)
         if index.ndim == 3 and index.shape[2] == 1:
             index = index[..., 0]
         if index.ndim != 2 or index.dtype.kind not in "biu":
@@ -117,13 +117,14 @@ class SemanticSegmentation(JointClasses):
                 f"{path}: a segmentation needs one class index per pixel, found {index.dtype} of shape "
                 f"{'x'.join(map(str, index.shape))}; save indices as a grey or palette PNG, not the colours of classes"
             )
-        # At the size of the file: as int64 a picture of 150 megapixels would take more than a gigabyte.
+        # At the size of the file: as int64 a large picture would take more than a gigabyte.
         index = index.view(np.uint8) if index.dtype == np.bool_ else index
         valid = index != self.ignore
         self._check(path, index, valid)
         small = np.uint8 if self.label_dtype == torch.uint8 else np.int32
-        label = torch.from_numpy(np.where(valid, index, index.dtype.type(0)).astype(small, copy=False))[None]
-        return label.as_subclass(ClassMap), torch.from_numpy(valid)[None].as_subclass(ValidMap)
+        label = index.astype(small)
+        label[~valid] = 0
+        return torch.from_numpy(label)[None].as_subclass(ClassMap), torch.from_numpy(valid)[None].as_subclass(ValidMap)
 
     def _check(self, path: Path, index: np.ndarray, valid: np.ndarray) -> None:
         wrong = valid & ((index < 0) | (index >= self.channels))
