@@ -107,7 +107,7 @@ def f_per_threshold(counts: Int64[Tensor, "*sets 3 t"], beta_squared: float = 0.
     NaN where nothing is labelled positive and nothing predicted so.
     """
     true_positive, predicted, actual = counts.double().unbind(-2)
-    # The same F without the quotients P and R, which are 0/0 where nothing is predicted or nothing labelled, and in a form
+    # The same F without the quotients P and R, which are 0/0 where nothing is predicted or nothing labelled, in a form
     # whose rounding never makes the perfect more than 100.
     found = (1 + beta_squared) * true_positive
     weighted = found + beta_squared * (actual - true_positive) + (predicted - true_positive)
