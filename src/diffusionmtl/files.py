@@ -272,9 +272,12 @@ def _opened(path: Path, max_pixels: int, dearer: int = 1) -> Iterator[Image.Imag
     if check_plain(path) > max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES:
         raise UserError(f"{path}: larger than an image of {max_pixels:,} pixels can be; raise --max-pixels")
     try:
+        if (claimed := _webp_size(path)) is not None:
+            dearer *= _WEBP
+            _check_size(path, claimed, max_pixels, dearer)
         with _open_header(path) as picture:
-            if picture.format == "WEBP" or picture.info.get("progressive"):
-                dearer *= _WEBP if picture.format == "WEBP" else _PROGRESSIVE
+            if picture.info.get("progressive"):
+                dearer *= _PROGRESSIVE
             _check_size(path, picture.size, max_pixels, dearer)
             if picture.format in ("JPEG", "MPO"):
                 _check_scans(path)
@@ -294,6 +297,23 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int, dearer: int)
             f"{path}: {height}x{width} pixels (height x width) is more than the limit of {limit:,}{why}; "
             "resize it or raise --max-pixels"
         )
+
+
+def _webp_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a WebP from its header, since Pillow makes room for its picture twice to find them out.
+
+    After the WebP container specification of Google and RFC 9649; None of another format.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(30)
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return None
+    if head[12:16] == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    bits = int.from_bytes(head[21:25] if head[12:16] == b"VP8L" else head[26:30], "little")
+    if head[12:16] == b"VP8L":
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return bits & 0x3FFF, bits >> 16 & 0x3FFF
 
 
 def _check_scans(path: Path) -> None:

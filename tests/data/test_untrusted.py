@@ -95,6 +95,22 @@ def test_pictures_that_take_more_memory_may_have_fewer_pixels(tmp_path, options,
                 files.read_image(path, 80)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"lossless": True}, {"quality": 50}, {"lossless": True, "exif": b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x00"}],
+    ids=["VP8L", "VP8", "VP8X"],
+)
+@pytest.mark.parametrize("size", [(1, 1), (300, 7), (16383, 2)])
+def test_a_webp_is_measured_before_its_decoder_makes_room_for_it(tmp_path, monkeypatch, options, size):
+    path = tmp_path / "a.webp"
+    Image.new("RGB", size).save(path, "WEBP", **options)
+    assert files.image_size(path) == size[::-1]
+    monkeypatch.setattr(files, "_open_header", lambda path: pytest.fail("opened"))
+    width, height = size
+    with pytest.raises(UserError, match=f"{height}x{width} pixels"):
+        files.image_size(path, 3 * width * height - 1)
+
+
 def test_a_jpeg_that_draws_itself_again_and_again(tmp_path):
     stream = io.BytesIO()
     Image.new("RGB", (64, 64)).save(stream, "JPEG", progressive=True)

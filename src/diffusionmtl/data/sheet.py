@@ -47,13 +47,13 @@ def contact_sheet(dataset: DenseDataset, count: int, path: Path) -> None:
     sheet = Image.new("RGB", (width, _LINE + _GAP + sum(heights) + legend_height + _GAP), _PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
     for column, caption in enumerate(captions):
-        pen.text((_left(column), _GAP // 2), _cut(caption, font), fill=_INK, font=font)
+        pen.text((_left(column), _GAP // 2), cut(caption, font), fill=_INK, font=font)
     top = _LINE + _GAP
     for (name, cells), height in zip(rows, heights, strict=True):
         for column, cell in enumerate(cells):
             sheet.paste(cell, (_left(column), top))
         top += height
-        pen.text((_left(0), top - _LINE - _GAP + 1), _cut(name, font), fill=_INK, font=font)
+        pen.text((_left(0), top - _LINE - _GAP + 1), cut(name, font), fill=_INK, font=font)
     for column, legend in enumerate(legends, start=1):
         _draw_legend(pen, font, (_left(column), top), legend)
     stream = io.BytesIO()
@@ -88,7 +88,7 @@ def _draw_legend(
     left, top = at
     for name, shade in legend:
         pen.rectangle((left, top + 2, left + 10, top + 12), fill=shade)
-        pen.text((left + _LINE, top), _cut(name, font), fill=_INK, font=font)
+        pen.text((left + _LINE, top), cut(name, font), fill=_INK, font=font)
         top += _LINE
 
 
@@ -129,9 +129,10 @@ def _fitted(size: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _cut(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    if font.getlength(text) <= _CELL[1]:
+def cut(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int = _CELL[1]) -> str:
+    """As much of a text as is no wider than `width` pixels."""
+    if font.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text}…") > _CELL[1]:
+    while text and font.getlength(f"{text}…") > width:
         text = text[:-1]
     return f"{text}…"

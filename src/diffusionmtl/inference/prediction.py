@@ -1,6 +1,6 @@
 """What a user gets back: per task a value in its unit, how sure it is, and a picture."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,9 @@ from jaxtyping import Float, Shaped, UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 
-from diffusionmtl import colour, files, notebook
+from diffusionmtl import files, notebook
 from diffusionmtl.inference.calibration import calibrated_confidence, stated_probability
+from diffusionmtl.inference.sheet import Shown, draw_spread, sheet
 from diffusionmtl.metrics.calibration import Scale, Temperature
 from diffusionmtl.metrics.precision import levels
 from diffusionmtl.tasks import Task
@@ -108,8 +109,8 @@ class Prediction(Mapping[str, TaskPrediction]):
 
     def draw(self) -> Image.Image:
         """The image and every task side by side; uncertainties below, where there are some."""
-        pairs = [(task.draw(), task.draw_uncertainty()) for task in self.values()]
-        return sheet(np.moveaxis(self.image.cpu().numpy(), 0, -1), pairs)
+        answers = [Shown(t.task, t.value.cpu(), t.uncertainty, isinstance(t.fitted, Scale)) for t in self.values()]
+        return sheet(np.moveaxis(self.image.cpu().numpy(), 0, -1), answers)
 
     def save(self, folder: Path | str, stem: str) -> list[Path]:
         """Write what was predicted below a folder.
@@ -152,23 +153,3 @@ class Prediction(Mapping[str, TaskPrediction]):
 def confidence_rows(confidence: Float[Tensor, "h w"]) -> UInt16[np.ndarray, "h w"]:
     """A confidence as a picture of 16 bits."""
     return levels(confidence).cpu().numpy().astype(np.uint16)
-
-
-def draw_spread(spread: Float[Tensor, "h w"], limit: float | None = None) -> Image.Image:
-    """An uncertainty as a heat map from 0 to `limit`, the 99th percentile if None."""
-    values = spread.float().cpu().numpy()
-    top = limit if limit is not None else float(np.percentile(values, 99))
-    return Image.fromarray(colour.ramp(values, 0.0, top, "heat"))
-
-
-def sheet(image: UInt8[np.ndarray, "h w 3"], pairs: Sequence[tuple[Image.Image, Image.Image | None]]) -> Image.Image:
-    """An image and pictures of its size side by side; what belongs to a picture below it, where there is something."""
-    columns = [(Image.fromarray(np.ascontiguousarray(image)), None), *pairs]
-    width, height = columns[0][0].size
-    rows = 2 if any(below is not None for _, below in columns) else 1
-    whole = Image.new("RGB", (width * len(columns), height * rows), "white")
-    for column, pair in enumerate(columns):
-        for row, picture in enumerate(pair):
-            if picture is not None:
-                whole.paste(picture, (column * width, row * height))
-    return whole

@@ -18,8 +18,10 @@ from torch import Tensor
 from diffusionmtl import files
 from diffusionmtl.inference.bands import Band
 from diffusionmtl.inference.calibration import Calibration, calibrated_confidence
-from diffusionmtl.inference.prediction import CONFIDENCE, PICTURES, UNCERTAINTY, confidence_rows, draw_spread, sheet
+from diffusionmtl.inference.prediction import CONFIDENCE, PICTURES, UNCERTAINTY, confidence_rows
+from diffusionmtl.inference.sheet import Shown, sheet
 from diffusionmtl.inference.streams import NpyStream, PngStream
+from diffusionmtl.metrics.calibration import Scale
 from diffusionmtl.tasks import Task
 
 # A task writes at least so many pixels at once.
@@ -124,11 +126,18 @@ class Saver:
         return self._confidences[name]
 
     def _picture(self) -> Image.Image:
-        pairs: list[tuple[Image.Image, Image.Image | None]] = []
-        for name, value in self._shown.items():
-            below = draw_spread(self._shown_spreads[name]) if name in self._shown_spreads else None
-            pairs.append((Image.fromarray(self._tasks[name].task.draw(value)), below))
-        return sheet(np.ascontiguousarray(self._preview), pairs)
+        return sheet(
+            self._preview,
+            [
+                Shown(
+                    self._tasks[name].task,
+                    value,
+                    self._shown_spreads.get(name),
+                    isinstance(self._fitted.get(name), Scale),
+                )
+                for name, value in self._shown.items()
+            ],
+        )
 
 
 class _TaskSaver:

@@ -13,6 +13,7 @@ from diffusionmtl.data.evaluation import evaluation_labels
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.inference.predictor import Predictor
+from diffusionmtl.inference.sheet import spread_range, top_of
 from diffusionmtl.metrics.calibration import Scale
 from diffusionmtl.report.content import EXPECTED, SPREAD, TRAINING_IMAGE, UNSEEN_IMAGE, Example, Legend, TaskPanel
 from diffusionmtl.report.draw import heat, shrunk
@@ -135,10 +136,8 @@ def _spread(found: TaskPrediction) -> tuple[np.ndarray | None, str]:
     if found.uncertainty is None:
         return None, ""
     values = found.uncertainty.float().cpu().numpy()
-    top = float(np.percentile(values, 99))
-    if top <= 0:
-        return heat(values, 1.0), "0 everywhere"
-    return heat(values, top), f"0 to {top:.2g}\u00a0{found.task.spread_unit}"
+    top = top_of(found.uncertainty)
+    return heat(values, top or 1.0), spread_range(found.task, top)
 
 
 def _caption(found: TaskPrediction, label: TaskLabels, rivals: Mapping[str, TaskPrediction]) -> str:
