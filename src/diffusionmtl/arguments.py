@@ -29,6 +29,10 @@ class Parser(ArgumentParser):
 
     passed_over: tuple[str, ...] = ()
 
+    def __init__(self, *args: Any, **words: Any) -> None:
+        # `--epoch 2` would pass for `--epochs 2`, and mean something else once there is an option of that name.
+        super().__init__(*args, **{"allow_abbrev": False, **words})
+
     def error(self, message: str, ex: Exception | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Refuse; argparse and jsonargparse call it."""
         line = " ".join(message.split())

@@ -148,6 +148,7 @@ def test_a_precision_that_is_out_of_reach_writes_nothing_and_says_so(data, run, 
     words = ["complete", run, "--data", data, "--out", tmp_path / "out", *QUICK, *others, "--precision", "1"]
     said = done(capsys, *words)
     assert "note: normals: not even the surest pixels" in said
+    assert "warning: normals: its threshold rests on " in said, "a few labels tell little"
     assert not (tmp_path / "out/train/predicted/normals").exists()
     assert list((tmp_path / "out/confidence/normals").iterdir())
     manifest = json.loads((tmp_path / "out/completed.json").read_text())

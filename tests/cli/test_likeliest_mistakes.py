@@ -214,6 +214,11 @@ def option_misspelt(desk):
     return desk.train("--epchs", 3)
 
 
+@says("...: no such option. Did you mean '--epochs'? (see diffusionmtl train --help)...")
+def option_cut_short(desk):
+    return desk.train("--epoch", 3)
+
+
 @says("photos: belongs to no option; name the one that it is for, --data photos for instance (see ...")
 def option_forgotten(desk):
     return ["train", "photos", "--out", "runs/new"]

@@ -77,6 +77,8 @@ def test_a_run_becomes_a_page(folders: dict[str, Path]) -> None:
     assert report.coverage is not None
     assert sum(int(row[2]) for row in report.coverage.rows) == 8
     assert report.tables[0].columns == ("task", "initial", "refined")
+    assert report.highlights[0][1] == "absErr@pooled of depth, lower is better", "how good comes before how much better"
+    assert any(note.startswith("A task was scored on") for note in report.notes), "four images tell little"
     text = render(report)
     assert "feature &lt;b&gt;" in text
     assert "@pooled" in text

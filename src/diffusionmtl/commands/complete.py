@@ -29,6 +29,7 @@ from diffusionmtl.scale.pool import Cluster, check_installed
 
 MANIFEST = "completed.json"
 SHOWN = 200
+_FEW = 10
 
 
 def complete(
@@ -162,6 +163,11 @@ def completed_table(manifest: Mapping[str, Any]) -> str:
         numbers = [said[key] for key in ("threshold", "held_out_precision", "checked")]
         shown = ("–" if x is None else f"{x:.3f}" for x in numbers)
         rows.append([task, *shown, str(said["images"]), share, str(said["labels"])])
+        if 0 < said["images"] < _FEW:
+            notes.append(
+                f"warning: {task}: its threshold rests on {said['images']} held-out label(s), which hardly tells its "
+                "precision; train with a larger --holdout"
+            )
         if said["level"] is None:
             notes.append(
                 f"note: {task}: not even the surest pixels of {said['images']} held-out labels are right "

@@ -32,11 +32,15 @@ from diffusionmtl.report.tables import (
     figure_tables,
     gain,
     gain_text,
+    headline,
     headline_table,
+    number_texts,
     run_columns,
 )
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
+
+_SCORES, _FEW = 3, 30
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def report_of_run(
     return Report(
         title=f"Run {folder.resolve().name}",
         lead=_lead(run),
-        highlights=(*_refinement(run), *_counts(run)),
+        highlights=(*_scores(run), *_refinement(run), *_counts(run)),
         tables=(
             *_score_tables(run.tasks, columns, INITIAL, run.metrics),
             *([beside.table] if beside is not None else []),
@@ -156,7 +160,7 @@ def _notes(run: Run, beside: BesidePublished | None) -> list[str]:
     """What must be known of one run's scores."""
     unscored = [] if run.metrics else [f"Not scored yet: diffusionmtl evaluate {run.folder.root}"]
     reproduced = [f"Reproduced: {REPRODUCED}."] if run.settings.data.reproduce else []
-    return [*unscored, *(beside.notes if beside else ()), *_data_notes([run]), *reproduced]
+    return [*unscored, *_too_few(run), *(beside.notes if beside else ()), *_data_notes([run]), *reproduced]
 
 
 def report_of_comparison(
@@ -268,9 +272,26 @@ def _counts(run: Run) -> list[tuple[str, str]]:
     labels = sum(run.partition.counts([task.name for task in run.tasks]).values())
     possible = images * len(run.tasks)
     return [
-        (f"{images:,}", "training images"),
+        (f"{images:,}", "training images, with those held out"),
         (f"{labels:,}", f"labels seen; {possible:,} would be all tasks of all images"),
     ]
+
+
+def _scores(run: Run) -> list[tuple[str, str]]:
+    """The headline figures of the first tasks."""
+    if run.metrics is None:
+        return []
+    scored = [task for task in run.tasks if task.name in run.metrics.final][:_SCORES]
+    texts = number_texts([headline(task, run.metrics.final) for task in scored])
+    return [
+        (text, f"{task.headline} of {task.name}, {'higher' if task.higher_is_better else 'lower'} is better")
+        for task, text in zip(scored, texts, strict=True)
+    ]
+
+
+def _too_few(run: Run) -> list[str]:
+    fewest = min(run.metrics.images.values(), default=_FEW) if run.metrics else _FEW
+    return [f"A task was scored on {fewest} images: small differences may be chance."] if fewest < _FEW else []
 
 
 def _refinement(run: Run) -> list[tuple[str, str]]:
