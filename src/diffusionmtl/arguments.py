@@ -108,7 +108,7 @@ def _tokens(parser: Parser, path: Path) -> dict[str, list[str]]:
             continue
         if option not in options or option == "--help":
             known = (known.removeprefix("--") for known in options)
-            raise UserError(f"{path}: unknown option '{key}'.{nearest(str(key), known)} See {parser.prog} --help")
+            raise UserError(f"{path}: unknown option '{key}'.{nearest(key, known)} See {parser.prog} --help")
         if options[option].nargs == 0:
             tokens[option] = [option] if value else []
         elif options[option].nargs is not None:

@@ -37,7 +37,7 @@ def dataset_tasks(root: Path) -> tuple[Task, ...]:
         raise UserError(f"{path}: must say 'tasks:' and below it one line a task, e.g. depth: {{kind: depth}}")
     for key in described:
         if key not in _KEYS:
-            raise UserError(f"{path}: unknown key '{key}'.{nearest(str(key), _KEYS)} Known: {', '.join(_KEYS)}")
+            raise UserError(f"{path}: unknown key '{key}'.{nearest(key, _KEYS)} Known: {', '.join(_KEYS)}")
     tasks = described["tasks"]
     if not isinstance(tasks, dict) or not tasks:
         raise UserError(f"{path}: 'tasks' must name at least one task, e.g. tasks: {{depth: {{kind: depth}}}}")

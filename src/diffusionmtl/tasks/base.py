@@ -301,7 +301,7 @@ class Task(ABC):
             if key not in known:
                 raise UserError(
                     f"{where}: task '{name}': unknown key '{key}' for kind '{cls.kind}'."
-                    f"{nearest(str(key), known)} Known: {', '.join(sorted(known))}"
+                    f"{nearest(key, known)} Known: {', '.join(sorted(known))}"
                 )
         hints = {f.name: f.type for f in fields(cls)}
         try:
@@ -337,7 +337,7 @@ def task_from_settings(name: str, settings: Any, where: str) -> Task:
     kind = settings["kind"]
     if not isinstance(kind, str) or kind not in kinds:
         raise UserError(
-            f"{where}: task '{name}': unknown kind '{kind}'.{nearest(str(kind), kinds)} Known: {', '.join(kinds)}"
+            f"{where}: task '{name}': unknown kind '{kind}'.{nearest(kind, kinds)} Known: {', '.join(kinds)}"
         )
     return kinds[kind].from_settings(name, settings, where)
 
