@@ -29,6 +29,7 @@ TINY = dict(
     batch=4,
     epochs=2,
     accelerator="cpu",
+    self_training="auto",  # off by default, and the most there is to go wrong
 )
 
 STEPS_PER_EPOCH = 2

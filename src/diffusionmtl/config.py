@@ -192,7 +192,7 @@ class TrainSettings:
         checkpoint_activations: keep fewer maps for the backward pass and compute them again: less memory, a quarter
             more arithmetic, the same gradients.
         self_training: let a moving average of the network teach what no label says; auto does so for feature and
-            prediction.
+            prediction. In long trainings it may drift (docs/results.md).
         teacher_weight: factor on what the teacher asks.
         xtc_weight: factor on the cross-task consistency of method xtc.
         xtc_width: channels of its mapping network, which only training needs.
@@ -224,7 +224,7 @@ class TrainSettings:
     seed: int = 0
     checkpoint_every: float = 0.0
     checkpoint_activations: bool = False
-    self_training: Literal["auto", "always", "never"] = "auto"
+    self_training: Literal["auto", "always", "never"] = "never"
     teacher_weight: float = 1.0
     xtc_weight: float = 1.0
     xtc_width: int = 16

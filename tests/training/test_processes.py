@@ -99,7 +99,7 @@ def test_a_checkpoint_of_one_process_goes_through_two_that_share_its_weights_unc
 
 TINY = (
     "--data rooms --size 32 32 --rooms 48 --rooms-val 2 --labels one --holdout 0.1 --backbone test_efficientnet "
-    "--width 16 --attention-heads 4 --blocks 1 --token-stride 2 --epochs 200 --accelerator cpu"
+    "--width 16 --attention-heads 4 --blocks 1 --token-stride 2 --epochs 200 --accelerator cpu --self-training auto"
 )
 
 

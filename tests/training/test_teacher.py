@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diffusionmtl.build import build_dataset, build_network, build_training_data
+from diffusionmtl.config import Settings
 from diffusionmtl.data.partition import make_partition
 from diffusionmtl.diffusion import SeededNoise
 from diffusionmtl.errors import UserError
@@ -137,6 +138,10 @@ class TestDisturbed:
     def test_patches_lie_inside(self):
         image = torch.randint(0, 256, (64, 3, 9, 13), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         assert disturbed(image, torch.Generator().manual_seed(5)).shape == image.shape
+
+
+def test_a_teacher_has_to_be_asked_for():
+    assert Settings().train.self_training == "never"
 
 
 def test_xtc_and_a_teacher_exclude_each_other():
