@@ -16,7 +16,7 @@ from PIL import Image
 from diffusionmtl import files
 from diffusionmtl.data.image_list import listed_images
 from diffusionmtl.data.matlab import read_label_map
-from diffusionmtl.data.members import members
+from diffusionmtl.data.members import members, name_fault
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.per_image import load_per_image
@@ -109,6 +109,11 @@ def test_a_webp_is_measured_before_its_decoder_makes_room_for_it(tmp_path, monke
     width, height = size
     with pytest.raises(UserError, match=f"{height}x{width} pixels"):
         files.image_size(path, 3 * width * height - 1)
+
+
+@pytest.mark.parametrize(("name", "fits"), [("a" * 255, True), ("ä" * 128, False), ("a/" * 1024 + "b", False)])
+def test_names_that_no_disk_takes(name, fits):
+    assert (name_fault(name) is None) == fits
 
 
 def test_a_jpeg_that_draws_itself_again_and_again(tmp_path):

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from diffusionmtl import files
 from diffusionmtl.errors import UserError, in_one_line
 
+_LONGEST, _LONGEST_PATH = 255, 2048
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 _BLOCK = 512
 _MAX_NOTE = 1 << 16
@@ -132,4 +133,6 @@ def name_fault(name: str) -> str | None:
         return "is no text in UTF-8"
     if any(part in ("", ".", "..") for part in name.split("/")):
         return "leads out of its folder or is empty"
+    if any(len(part.encode()) > _LONGEST for part in name.split("/")) or len(name.encode()) > _LONGEST_PATH:
+        return f"is longer than disks take ({_LONGEST} bytes, {_LONGEST_PATH:,} with its folders)"
     return None
