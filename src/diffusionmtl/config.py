@@ -65,7 +65,7 @@ class DataSettings:
         rooms_val: how many rooms to draw for validation.
         rooms_seed: another seed draws other rooms.
         holdout: share of the training images kept apart to choose the best checkpoint.
-        max_pixels: refuse images with more pixels than this, and labels with more than half of it.
+        max_pixels: refuse images with more pixels than this, and labels with more than half of it beyond 60 million.
         reproduce: repeat what the published code does by mistake where figures depend on it (docs/reproduce.md).
     """
 

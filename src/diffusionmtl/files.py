@@ -30,7 +30,6 @@ _HEADER_BYTES = 1 << 20
 _BAND = 1 << 20
 _LABELS, _PROGRESSIVE, _WEBP = 2, 2, 3
 """How many times as much memory they take as other pictures do."""
-_SHARES = {2: "half", 3: "third", 4: "quarter", 6: "sixth"}
 _SCANS = 100
 _SIDEWAYS = (5, 6, 7, 8)
 _WIDE_GREY = ("I;16", "I;16B", "I;16L", "I", "F")
@@ -101,7 +100,8 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Grey, RGBA (over black is not assumed: alpha is dropped), palette and 16-bit pictures are converted.
 
     Raises:
-        UserError: the file is missing, not an image, truncated, or has more than `max_pixels` pixels.
+        UserError: the file is missing, not an image, truncated, or has more than `max_pixels` pixels; beyond 60 million
+            half of that in a progressive JPEG, beyond 40 million a third in a WebP.
     """
     with _opened(path, max_pixels) as picture:
         picture.load()
@@ -159,8 +159,8 @@ def read_label_picture(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         [H W] or [H W 3]; uint8, uint16 or int32. A two-colour PNG gives 0 and 255.
 
     Raises:
-        UserError: as `read_image`, but half of `max_pixels` is the limit, for labels become larger numbers; also for a
-            lossy JPEG, which cannot hold class indices.
+        UserError: as `read_image`, but with half the limit beyond 60 million pixels, for labels become larger numbers;
+            also for a lossy JPEG, which cannot hold class indices.
     """
     with _opened(path, max_pixels, _LABELS) as picture:
         if picture.format in ("JPEG", "MPO"):
@@ -272,7 +272,7 @@ def _opened(path: Path, max_pixels: int, dearer: int = 1) -> Iterator[Image.Imag
     if check_plain(path) > max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES:
         raise UserError(f"{path}: larger than an image of {max_pixels:,} pixels can be; raise --max-pixels")
     try:
-        if (claimed := _webp_size(path)) is not None:
+        if (claimed := webp_size(path)) is not None:
             dearer *= _WEBP
             _check_size(path, claimed, max_pixels, dearer)
         with _open_header(path) as picture:
@@ -290,16 +290,17 @@ def _opened(path: Path, max_pixels: int, dearer: int = 1) -> Iterator[Image.Imag
 
 def _check_size(path: Path, size: tuple[int, int], max_pixels: int, dearer: int) -> None:
     width, height = size
-    limit = max_pixels // dearer
+    # Somebody who asks for few pixels gets these of any picture: they take little memory anyway.
+    limit = max(max_pixels // dearer, min(max_pixels, MAX_PIXELS // dearer))
     if width * height > limit:
-        why = f", a {_SHARES[dearer]} of --max-pixels as it takes more memory than others" if dearer > 1 else ""
+        why = ", lower than --max-pixels as it takes more memory than others" if limit < max_pixels else ""
         raise UserError(
             f"{path}: {height}x{width} pixels (height x width) is more than the limit of {limit:,}{why}; "
             "resize it or raise --max-pixels"
         )
 
 
-def _webp_size(path: Path) -> tuple[int, int] | None:
+def webp_size(path: Path) -> tuple[int, int] | None:
     """Width and height of a WebP from its header, since Pillow makes room for its picture twice to find them out.
 
     After the WebP container specification of Google and RFC 9649; None of another format.

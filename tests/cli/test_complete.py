@@ -127,7 +127,8 @@ def test_only_sure_pixels_are_kept(data, run, completed, tmp_path, capsys):
     everywhere = {path.stem: read_levels(path) for path in (completed / "confidence/semseg").iterdir()}
     middle = float(np.median(np.stack(list(everywhere.values())))) / (LEVELS - 1)
     words = [f"{task}={middle if task == 'semseg' else 0}" for task in TASK_NAMES]
-    done(capsys, "complete", run, "--data", data, "--out", tmp_path / "out", *QUICK, "--threshold", *words)
+    said = done(capsys, "complete", run, "--data", data, "--out", tmp_path / "out", *QUICK, "--threshold", *words)
+    assert "rests on" not in said, "these thresholds were given"
     whole = CompletedDataset(FolderDataset.open(tmp_path / "out", "train"))
     shares = []
     for name, level in everywhere.items():

@@ -96,6 +96,13 @@ def test_a_decompression_bomb_is_not_decoded(client):
     assert send(client).status_code == 200
 
 
+def test_a_webp_is_measured_before_its_decoder_makes_room_for_it(client, monkeypatch):
+    claims = b"RIFF\x1e\x00\x00\x00WEBPVP8L\x11\x00\x00\x00\x2f" + (0x3FFF | 0x3FFF << 14).to_bytes(4, "little")
+    monkeypatch.setattr("PIL.Image.open", lambda *_, **__: pytest.fail("opened"))
+    answer = send(client, claims + bytes(30))
+    assert answer.status_code == 413 and "pixels" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("query", [{"samples": 0}, {"samples": 5}, {"seed": -1}, {"format": "exe"}, {"seed": 2**60}])
 def test_queries_out_of_range_are_422(client, query):
     assert send(client, **query).status_code == 422

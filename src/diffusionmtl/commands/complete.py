@@ -163,7 +163,7 @@ def completed_table(manifest: Mapping[str, Any]) -> str:
         numbers = [said[key] for key in ("threshold", "held_out_precision", "checked")]
         shown = ("–" if x is None else f"{x:.3f}" for x in numbers)
         rows.append([task, *shown, str(said["images"]), share, str(said["labels"])])
-        if 0 < said["images"] < _FEW:
+        if task not in manifest["thresholds"] and 0 < said["images"] < _FEW:
             notes.append(
                 f"warning: {task}: its threshold rests on {said['images']} held-out label(s), which hardly tells its "
                 "precision; train with a larger --holdout"

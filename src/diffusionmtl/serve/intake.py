@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import read_image
+from diffusionmtl.files import read_image, webp_size
 from diffusionmtl.serve.limits import Limits, Refused
 
 _NAME_LENGTH = 60
@@ -36,6 +36,8 @@ def check_header(path: Path, name: str | None, limits: Limits) -> None:
     """
     shown = shown_name(name)
     try:
+        if (claimed := webp_size(path)) is not None and claimed[0] * claimed[1] > limits.pixels:
+            raise Image.DecompressionBombError
         # Pillow warns, then throws, at limits of its own; ours is compared with what the header says.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -114,7 +114,7 @@ class Task(ABC):
         """Read and check a label file: the label [C H W] and where it means something [1 H W].
 
         Args:
-            max_pixels: of an image; a picture of a label may have half as many.
+            max_pixels: of an image; a picture of a label may have half as many, or 60 million.
 
         Raises:
             UserError: the file is unreadable or holds values that this task cannot have.
