@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -142,6 +143,10 @@ def test_only_sure_pixels_are_kept(data, run, completed, tmp_path, capsys):
     said = json.loads((tmp_path / "out/completed.json").read_text())["tasks"]["semseg"]
     assert said["share"] == pytest.approx(np.mean(shares)) and 0.4 < said["share"] < 0.6
     assert said["labels"] == sum(share > 0 for share in shares)
+    page = (tmp_path / "out/review.html").read_text()
+    left_out = [int(share) for share in re.findall(r"(\d+) % of its predicted pixels are left out", page)]
+    assert len(left_out) == 10 and left_out == sorted(left_out, reverse=True), "the most doubtful first"
+    assert len(set(left_out)) > 1
 
 
 def test_a_precision_that_is_out_of_reach_writes_nothing_and_says_so(data, run, tmp_path, capsys):
