@@ -86,7 +86,8 @@ def feature(images: int = B) -> Tensor:
 
 def found(space, tasks, raw, labels, at=None):
     at = feature(len(raw[tasks[0].name])) if at is None else at
-    return consistency(space, tasks, raw, joint_labels(tasks, labels, len(at), CANVAS, JOINT_GRID), at, generator())
+    known = joint_labels(tasks, labels, len(at), CANVAS, JOINT_GRID)
+    return consistency(space, tasks, raw, known, at, [generator(n) for n in range(len(at))])
 
 
 class TestPairs:

@@ -28,6 +28,7 @@ from diffusionmtl.training.module import TrainingModule
 from diffusionmtl.training.sharding import Sharded, local, whole
 from diffusionmtl.training.teacher import self_training
 from diffusionmtl.training.views import samples_of
+from diffusionmtl.training.xtc import cross_task_consistency
 from tests.conformance.resnet import thin_backbone
 from tests.toy import TASKS
 
@@ -74,6 +75,9 @@ def module(method: str, taught: bool, recomputed: bool) -> TrainingModule:
     network = build_network(TASKS, sizes, backbone=thin_backbone((4, 4, 6, 8), (1, 1, 1, 1)))
     synchronise(network)
     extra: Extra | None = None
+    if method == "xtc":
+        extra = cross_task_consistency(TASKS, 8, 8, 1.0, 1.0, True, 0)
+        extra.synchronise()
     if taught:
         partition = Partition({str(n): frozenset() if n else frozenset({"depth"}) for n in range(2)}, "a test")
         extra = self_training(network, TASKS, partition, weight=1.0, initial_weight=0.5, total_steps=3)

@@ -16,30 +16,36 @@ def synchronise(network: Network) -> None:
     PyTorch's own layer needs a GPU; this one computes the same. Every decoder then takes part in every backward pass: a
     process without a label of a task has to answer those that have one.
     """
-    _replace(network)
+    synchronise_layers(network)
     network.initial.all_decoders_learn = True
 
 
-def _replace(module: nn.Module) -> None:
+def synchronise_layers(module: nn.Module, unequal: bool = False) -> None:
+    """Put the layer below in the place of every batch normalisation in a module.
+
+    Args:
+        unequal: processes may hold batches of different sizes, or none; they then tell each other how large they are.
+    """
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, SyncedBatchNorm2d(child))
+            setattr(module, name, SyncedBatchNorm2d(child, unequal))
         else:
-            _replace(child)
+            synchronise_layers(child, unequal)
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
     """The layer `like`, with its weights and whatever it does after normalising (timm joins the activation to it).
 
-    All processes must hold batches of one size. Alone, and in evaluation, it is the layer itself.
+    All processes must hold batches of one size, unless `unequal`. Alone, and in evaluation, it is the layer itself.
     """
 
-    def __init__(self, like: nn.BatchNorm2d) -> None:
+    def __init__(self, like: nn.BatchNorm2d, unequal: bool = False) -> None:
         super().__init__(like.num_features, like.eps, like.momentum, like.affine, like.track_running_stats)
         self._parameters.update(like._parameters)
         self._buffers.update(like._buffers)
         self.drop = getattr(like, "drop", nn.Identity())
         self.act = getattr(like, "act", nn.Identity())
+        self.unequal = unequal
         self.train(like.training)
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -49,7 +55,8 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
     def _together(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         wide = x if x.dtype == torch.float64 else x.float()
-        count = wide.numel() // wide.shape[1] * dist.get_world_size()
+        held = wide.shape[0] * wide.shape[2] * wide.shape[3]
+        count = self._counted(held, wide.device) if self.unequal else held * dist.get_world_size()
         # In two passes: a mean of squares less the square of the mean would lose digits.
         mean = _summed(wide.sum(dim=(0, 2, 3))) / count
         centred = wide - mean[:, None, None]
@@ -59,6 +66,11 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         if self.affine:
             normalised = normalised * self.weight[:, None, None] + self.bias[:, None, None]
         return normalised.to(x.dtype)
+
+    def _counted(self, held: int, device: torch.device) -> Float[Tensor, ""]:
+        total = torch.tensor(float(held), dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return total.clamp(min=1)
 
     def _remember(self, mean: Float[Tensor, "c"], variance: Float[Tensor, "c"]) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:

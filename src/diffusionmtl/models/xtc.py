@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.losses import mean_over_valid
 from diffusionmtl.models.blocks import resize
+from diffusionmtl.models.synced import synchronise_layers
 from diffusionmtl.tasks import Task
 from diffusionmtl.transfer import picked, sent
 from diffusionmtl.types import Canvas, TaskLabels
@@ -55,7 +56,8 @@ def distance(
     one: Float[Tensor, "p d h w"], other: Float[Tensor, "p d h w"], valid: Bool[Tensor, "p h w"]
 ) -> Float[Tensor, "p"]:
     """1 - cosine over channels, averaged over valid positions; 0 where there are none."""
-    return mean_over_valid(1 - F.cosine_similarity(one.float(), other.float(), dim=1), valid)
+    one, other = (x if x.dtype == torch.float64 else x.float() for x in (one, other))
+    return mean_over_valid(1 - F.cosine_similarity(one, other, dim=1), valid)
 
 
 class FiLM(nn.Module):
@@ -84,6 +86,9 @@ class JointSpace(nn.Module):
         channels: per task, those of its joint form.
         feature: channels of the shared feature.
         width: inner channels; twice as many on the coarser of the two levels.
+
+    Attributes:
+        answers_others: goes through its layers without a single pair too, for they ask all processes for statistics.
     """
 
     def __init__(self, channels: Mapping[str, int], feature: int, width: int) -> None:
@@ -99,6 +104,12 @@ class JointSpace(nn.Module):
         self.coarse = nn.ModuleList([FiLM(width, 2 * width, pairs), FiLM(2 * width, 2 * width, pairs)])
         # No ReLU after it: the feature that it is to resemble has both signs.
         self.out = nn.Conv2d(2 * width, feature, 1)
+        self.answers_others = False
+
+    def synchronise(self) -> None:
+        """Normalise by the maps of all processes together, however many each has."""
+        synchronise_layers(self, unequal=True)
+        self.answers_others = True
 
     def forward(self, x: Float[Tensor, "p c H W"], column: Int[Tensor, "p"]) -> Float[Tensor, "p d h w"]:
         """Maps that have been through their task's layer, each with the column of its pair."""
@@ -171,7 +182,7 @@ def consistency(
     predictions: Mapping[str, Tensor],
     labels: JointLabels,
     feature: Float[Tensor, "b d h w"],
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> Consistency:
     """How well predictions agree with the labels of other tasks: all pairs of a batch at once.
 
@@ -181,19 +192,19 @@ def consistency(
         predictions: per task [B C_t h w], raw and on the grid of the feature, of every image.
         labels: see `joint_labels`.
         feature: what all tasks are decoded from; no gradient reaches it from here.
-        generator: of the classes that are drawn.
+        generators: of the classes that are drawn, one per image: whoever else is in the batch changes nothing.
     """
     pairs = pairs_of(labels.position >= 0)
-    if not len(pairs):
+    if not len(pairs) and not space.answers_others:
         nothing = torch.stack([p.flatten()[:1].sum() for p in space.parameters() if p.numel()]).sum() * 0
         return Consistency(pairs, nothing.expand(1)[:0], nothing.expand(1)[:0])
     at = labels.position[pairs.image, pairs.target]
     valid = picked(torch.cat([labels.valid[task.name] for task in tasks]), at)
-    of_predictions, of_labels = _through_inputs(space, tasks, predictions, labels, pairs, valid, generator)
+    of_predictions, of_labels = _through_inputs(space, tasks, predictions, labels, pairs, valid, generators)
     column = sent(pairs.column(len(tasks)).repeat(2), feature.device)
     mapped = space(torch.cat([of_predictions, picked(of_labels, at)]), column)
     predicted, known = mapped.chunk(2)
-    seen = F.max_pool2d(valid.float(), FINER) > 0
+    seen = F.max_pool2d(valid[:, None].float(), FINER)[:, 0] > 0
     anchor = picked(feature.detach(), pairs.image)
     to_feature = distance(predicted, anchor, seen) + distance(known, anchor, seen)
     return Consistency(pairs, distance(predicted, known, seen), to_feature)
@@ -206,7 +217,7 @@ def _through_inputs(
     labels: JointLabels,
     pairs: Pairs,
     valid: Bool[Tensor, "p H W"],
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> tuple[Float[Tensor, "p c H W"], Float[Tensor, "n c H W"]]:
     """Each pair's prediction, masked like its label, and each label, through the layer of its own task.
 
@@ -219,7 +230,12 @@ def _through_inputs(
     for number, task in enumerate(tasks):
         mine, known = (pairs.source == number).nonzero()[:, 0], labels.maps[task.name]
         raw, here = picked(resize(predictions[task.name], grid), pairs.image[mine]), picked(valid, mine)
-        joint = torch.where(here[:, None], task.joint(raw, here, generator), 0.0)
+        drawn = [
+            task.joint(raw[n : n + 1], here[n : n + 1], generators[image])
+            for n, image in enumerate(pairs.image[mine].tolist())
+        ]
+        joint = torch.cat(drawn) if drawn else task.joint(raw, here, generators[0])
+        joint = torch.where(here[:, None], joint, 0.0)
         inner = space.inputs[task.name](torch.cat([joint, known]))
         of_pairs.append(inner[: len(mine)])
         of_labels.append(inner[len(mine) :])

@@ -39,7 +39,7 @@ def straight_through(
         generator: of the Gumbel noise, on any device: one on the CPU draws the same for all devices.
         temperature: of the softmax.
     """
-    logits = logits.float()
+    logits = _wide(logits)
     u = torch.rand(logits.shape, generator=generator, device=generator.device).to(logits.device)
     # Kept off 0 and 1, where the noise would be infinite, instead of being drawn again.
     gumbel = -(-u.clamp(1e-7, 1 - 1e-7).log()).log()
@@ -54,6 +54,10 @@ def one_hot(index: Integer[Tensor, "n h w"], classes: int) -> Float[Tensor, "n c
 
 def over_largest(x: Float[Tensor, "n 1 h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n 1 h w"]:
     """Each map divided by its largest valid value: what is left does not depend on the unit."""
-    x = x.float()
+    x = _wide(x)
     largest = torch.where(valid[:, None], x, 0.0).amax(dim=(2, 3), keepdim=True)
     return x / (largest + 1e-12)
+
+
+def _wide(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return x if x.dtype == torch.float64 else x.float()

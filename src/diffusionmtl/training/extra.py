@@ -74,6 +74,9 @@ class Extra(nn.Module, ABC):
     def terms(self, network: Network, seen: Seen) -> Mapping[str, Float[Tensor, ""]]:
         """Terms by name, weighted, to be added to the objective."""
 
+    def synchronise(self) -> None:
+        """Where it normalises by its batch, do so by those of all processes from now on, as the network does."""
+
     def parameter_groups(self) -> Sequence[ParameterGroup]:
         """What is trained; everything that wants a gradient by default."""
         return [ParameterGroup([p for p in self.parameters() if p.requires_grad])]

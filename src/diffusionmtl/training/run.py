@@ -74,6 +74,8 @@ def fit(
         trainer = _trainer(train, folder, callbacks, data.dev is not None, progress)
         data.train.sampler.divide(trainer.global_rank, trainer.world_size)
         extra = _extra(network, settings, data)
+        if extra is not None and train.sync_batchnorm and train.processes > 1:
+            extra.synchronise()
         module = TrainingModule(network, data.tasks, train, len(data.train), extra)
         before = signal.getsignal(signal.SIGINT)
         try:

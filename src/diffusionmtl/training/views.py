@@ -15,25 +15,30 @@ ZOOMS = (1.0, 1.2, 1.5)
 
 
 def scale_cropped(
-    batch: Batch, tasks: Sequence[Task], generator: torch.Generator, zooms: Sequence[float] = ZOOMS
+    batch: Batch, tasks: Sequence[Task], generators: Sequence[torch.Generator], zooms: Sequence[float] = ZOOMS
 ) -> Batch:
     """Each image enlarged by a random one of `zooms` and cut at random to its size, with all of its labels (XTC).
 
     Args:
-        generator: on the CPU, whatever the device of the batch.
+        generators: one per image, on the CPU whatever the device of the batch.
     """
     size = (batch.image.shape[-2], batch.image.shape[-1])
 
-    def change(sample: Sample) -> Sample:
+    def change(sample: Sample, generator: torch.Generator) -> Sample:
         zoom = zooms[int(torch.randint(len(zooms), (), generator=generator))]
         return augment(sample, Augmentation(size, scale=(zoom, zoom), flip=0.0, colour=None), generator)
 
-    return changed(batch, tasks, change)
+    return changed(batch, tasks, generators, change)
 
 
-def changed(batch: Batch, tasks: Sequence[Task], change: Callable[[Sample], Sample]) -> Batch:
+def changed(
+    batch: Batch,
+    tasks: Sequence[Task],
+    generators: Sequence[torch.Generator],
+    change: Callable[[Sample, torch.Generator], Sample],
+) -> Batch:
     """The batch with every image and its labels changed; `change` keeps their size and which labels there are."""
-    samples = [change(sample) for sample in samples_of(batch, tasks)]
+    samples = [change(*pair) for pair in zip(samples_of(batch, tasks), generators, strict=True)]
     labels = {}
     for task in tasks:
         old = batch.labels[task.name]

@@ -54,9 +54,11 @@ class CrossTaskConsistency(Extra):
 
     def images(self, batch: Batch, seed: int) -> Batch | None:
         """The second view."""
-        if not self.second_view:
-            return None
-        return scale_cropped(batch, self.tasks, torch.Generator().manual_seed(derive_seed(seed, "view")))
+        return scale_cropped(batch, self.tasks, _each(batch, seed, "view")) if self.second_view else None
+
+    def synchronise(self) -> None:
+        """The mapping network's statistics are those of all processes."""
+        self.space.synchronise()
 
     def terms(self, network: Network, seen: Seen) -> Mapping[str, Float[Tensor, ""]]:
         """`agreement` of predictions with labels, and how both keep to the `feature`."""
@@ -65,8 +67,8 @@ class CrossTaskConsistency(Extra):
         images = len(seen.view.image)
         grid = (FINER * feature.shape[-2], FINER * feature.shape[-1])
         labels = joint_labels(self.tasks, seen.view.labels, images, seen.output.canvas, grid)
-        generator = torch.Generator().manual_seed(derive_seed(seen.seed, "classes"))
-        found = consistency(self.space, self.tasks, seen.output.final, labels, feature, generator)
+        generators = _each(seen.view, seen.seed, "classes")
+        found = consistency(self.space, self.tasks, seen.output.final, labels, feature, generators)
         share = self.weight / images
         between, to_feature = found.between, found.to_feature
         counts = pair_weights(self.tasks, seen.view.labels, images, found.pairs)
@@ -86,6 +88,11 @@ class CrossTaskConsistency(Extra):
             ParameterGroup([p for p in self.parameters() if id(p) not in apart]),
             ParameterGroup(tables, lr=self.table_lr, decay=False),
         ]
+
+
+def _each(batch: Batch, seed: int, purpose: str) -> list[torch.Generator]:
+    """A generator per image, the same whichever process holds the image."""
+    return [torch.Generator().manual_seed(derive_seed(seed, purpose, index)) for index in batch.indices]
 
 
 def pair_weights(
