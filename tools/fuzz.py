@@ -18,6 +18,7 @@ whose process ended is begun again, with other inputs, until the executions or t
 
 import argparse
 import contextlib
+import gc
 import importlib.util
 import json
 import os
@@ -157,6 +158,7 @@ def run_child(args: argparse.Namespace) -> None:
 
             instrumented.enter_context(atheris.instrument_imports(include=["diffusionmtl"]))
         from tests.fuzz.targets import TARGETS
+    gc.freeze()  # what was imported stays: looking through it again and again takes longer than most inputs
     bound_memory(ADDRESS_SPACE)
     engine = atheris_engine if args.engine == "atheris" else own_engine
     engine(TARGETS[args.target[0]], Path(args.child), args)

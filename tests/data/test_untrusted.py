@@ -14,14 +14,17 @@ import torch
 from PIL import Image
 
 from diffusionmtl import files
+from diffusionmtl.config import Settings, changed
 from diffusionmtl.data.image_list import listed_images
 from diffusionmtl.data.matlab import read_label_map
 from diffusionmtl.data.members import members, name_fault
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.per_image import load_per_image
+from diffusionmtl.models.origin import backbone_origin
 from diffusionmtl.models.pretrained import read_plain_checkpoint, read_tensors
 from diffusionmtl.plain_yaml import read_yaml
+from diffusionmtl.sharing.archive import unpack_archive
 from diffusionmtl.tasks import Depth, SemanticSegmentation, SurfaceNormals, normals
 from tests.toy import TASKS, ToyDataset
 
@@ -39,6 +42,8 @@ READERS = {
     "partition": lambda path: Partition.load(path, ToyDataset(2)),
     "list": lambda path: listed_images(path, ToyDataset(2)),
     "json": files.read_json,
+    "shared run": lambda path: unpack_archive(path, path.with_name("out")),
+    "backbone": lambda path: backbone_origin(changed(Settings(), backbone_weights=str(path)).network),
 }
 
 

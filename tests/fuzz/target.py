@@ -54,25 +54,22 @@ def attempt(target: Target, folder: Path, content: bytes) -> bool:
     try:
         target.read(folder)
     except UserError as error:
-        text = str(error)
-        if "\n" in text or not text.isprintable():
-            raise AssertionError(f"not one printable line: {text!r}") from error
-        if any(_wants_memory(reason) for reason in _reasons(error)):
-            raise AssertionError(f"refused for want of memory alone: {text}") from error
+        _judge(error)
         return False
     return True
 
 
 def each(*calls: Callable[[], object]) -> None:
     """All of them, though one refuses; refused is what all refuse."""
-    refused = []
-    for call in calls:
+    taken, last = 0, len(calls) - 1
+    for number, call in enumerate(calls):
         try:
             call()
-        except UserError as error:
-            refused.append(error)
-    if len(refused) == len(calls):
-        raise refused[-1]
+            taken += 1
+        except UserError as error:  # not kept for later: it holds on to its frames, and these to large pictures
+            _judge(error)
+            if number == last and not taken:
+                raise
 
 
 def picture(array: np.ndarray, form: str, **options) -> bytes:
@@ -92,6 +89,14 @@ def npy(array: np.ndarray) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=True)
     return stream.getvalue()
+
+
+def _judge(error: UserError) -> None:
+    text = str(error)
+    if "\n" in text or not text.isprintable():
+        raise AssertionError(f"not one printable line: {text!r}") from error
+    if any(_wants_memory(reason) for reason in _reasons(error)):
+        raise AssertionError(f"refused for want of memory alone: {text}") from error
 
 
 def _reasons(error: BaseException) -> list[BaseException]:

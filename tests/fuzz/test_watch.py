@@ -1,9 +1,12 @@
 """The fuzzer finds what it is for, readers that hang, take too much, crash or end their process, and counts rightly."""
 
+import gc
 import json
 import signal
 import subprocess
+import sys
 import time
+import weakref
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 
 from diffusionmtl.errors import UserError
 from tests.fuzz import watch
-from tests.fuzz.target import Target, attempt
+from tests.fuzz.target import Target, attempt, each
 from tests.fuzz.watch import Count, Limits, Watch
 from tests.scripts import loaded
 
@@ -64,6 +67,47 @@ def test_a_reader_that_waits(watched):
     found = watched(lambda _: time.sleep(0.3) or True, QUICK)
     found.run(b"x")
     assert list(found.count.found) == ["too long"]
+
+
+def test_a_reader_that_never_comes_back_takes_its_process_along(tmp_path):
+    """Not one input later either, for which the guard of the first still stands."""
+    script = (
+        "import sys, time; from pathlib import Path; from tests.fuzz.watch import Limits, Watch\n"
+        "at = Path(sys.argv[1])\n"
+        "watch = Watch('a', lambda c: bool(c) or time.sleep(60), at, at / 'b', Limits(stuck=1))\n"
+        "watch.run(b'quick'); watch.run(b'')"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=50)
+    assert ended.returncode == 1 and "Timeout" in ended.stderr and "time.sleep" not in ended.stderr.splitlines()[0]
+    assert (tmp_path / watch.CURRENT).read_bytes() == b""
+    assert json.loads((tmp_path / watch.COUNTED).read_text())["executions"] == 1
+
+
+def test_an_error_holds_on_to_nothing(watched):
+    """Pictures of readers that refuse are gone before the next input, without waiting for the garbage collector."""
+    alive = []
+
+    class Large:
+        pass
+
+    def refuse(_: bytes) -> bool:
+        picture = Large()
+        alive.append(weakref.ref(picture))
+        each(lambda: _refused(), lambda: _refused())
+        return bool(picture)
+
+    def _refused() -> None:
+        raise UserError("a.png: too large")
+
+    found = watched(refuse)
+    gc.disable()
+    try:
+        found.run(b"x")
+        assert found.count.crashes == 1 and alive[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_too_much_memory_is_blamed_on_the_input_that_took_it(watched):

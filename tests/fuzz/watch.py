@@ -7,6 +7,7 @@ import contextlib
 import faulthandler
 import hashlib
 import json
+import math
 import resource
 import signal
 import sys
@@ -95,6 +96,7 @@ class Watch:
         self._first: int | None = None
         warnings.simplefilter("ignore")  # Pillow has one for every odd number in a TIFF
         self._rang = False  # a reader may catch what the timer raises
+        self._guarded = -math.inf
         signal.signal(signal.SIGPROF, self._ring)
 
     def run(self, content: bytes) -> None:
@@ -110,14 +112,15 @@ class Watch:
         if self._rang or spent > self.limits.seconds:
             self._keep(content, "too long", f"{spent:.1f} s")
         elif fault is not None:
-            self._keep(content, _signature(fault), str(fault)[:200])
+            self._keep(content, *fault)
         elif memory > self.limits.memory:
             self._keep(content, "too much memory", f"{memory / 1e6:.0f} MB")
         if count.executions % _OFTEN == 0 or count.executions < _OFTEN:
             self.write()
 
     def write(self) -> None:
-        """Put the count into the folder."""
+        """Put the count into the folder; nothing watches over this process until the next input."""
+        self._unguard()
         now = _resident()
         self._first = now if self._first is None else self._first
         self.count.grown_mb = (now - self._first) / 1e6
@@ -125,26 +128,40 @@ class Watch:
         new.write_text(json.dumps(asdict(self.count)))
         new.replace(self.folder / COUNTED)
 
-    def _measured(self, content: bytes) -> tuple[bool, BaseException | None, float, int]:
-        """Whether it was taken, what was raised, seconds, bytes."""
+    def _measured(self, content: bytes) -> tuple[bool, tuple[str, str] | None, float, int]:
+        """Whether it was taken, where something was raised and what it says, seconds, bytes."""
         taken, fault, self._rang = False, None, False
         _forget_peak()
         resident, peak, clock = _resident(), _peak(), _Clock()
+        self._guard()
         signal.setitimer(signal.ITIMER_PROF, self.limits.seconds)
-        faulthandler.dump_traceback_later(self.limits.stuck, exit=True, file=sys.__stderr__ or sys.stderr)
         try:
             try:
                 taken = self._run(content)
             finally:  # the timer may go off in here too
                 signal.setitimer(signal.ITIMER_PROF, 0)
-                faulthandler.cancel_dump_traceback_later()
         except KeyboardInterrupt:
+            self._unguard()
             raise
         except BaseException as error:
-            fault = error
+            fault = _signature(error), str(error)[:200]  # not the error, which holds on to what the reader held
         spent, now = clock.spent(), _peak()
         # Where peaks cannot be forgotten, an input is told from those before it only if it took more than they did.
         return taken, fault, spent, max(now - resident, 0) if now > peak else 0
+
+    def _guard(self) -> None:
+        """End this process if it does not come back.
+
+        Every guard is a thread, and takes longer to make than most inputs to read, so one lasts for a second of them.
+        """
+        now = time.monotonic()
+        if now - self._guarded > 1:
+            self._guarded = now
+            faulthandler.dump_traceback_later(self.limits.stuck, exit=True, file=sys.__stderr__ or sys.stderr)
+
+    def _unguard(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._guarded = -math.inf
 
     def _ring(self, *_: object) -> None:
         self._rang = True

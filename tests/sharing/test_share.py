@@ -262,7 +262,7 @@ def test_mistakes_are_one_line(kitchen, zipped, tmp_path, capsys):
         (["share", full, "--out", tmp_path / "a.zip"], "not a run folder"),
         (["share", kitchen, "--out", tmp_path / "a.zip", "--licence", "My own!"], "--licence My own!"),
         (["fetch", zipped, "--out", full], "not empty"),
-        (["fetch", tmp_path / "none.zip", "--out", tmp_path / "b"], "none.zip: cannot be read"),
+        (["fetch", tmp_path / "none.zip", "--out", tmp_path / "b"], "none.zip: no such file"),
         (["report", zipped], "diffusionmtl fetch"),
     ]:
         assert said in refused(capsys, *words)

@@ -148,5 +148,5 @@ def _levels(path: Path) -> Mapping[str, int | None]:
     try:
         said: Mapping[str, Any] = read_json(path)["tasks"]
         return {task: None if of["level"] is None else int(of["level"]) for task, of in said.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise UserError(f"{path}: damaged; run 'diffusionmtl complete' again into another folder") from None

@@ -86,7 +86,7 @@ def _suggestions(path: Path) -> dict[Pair, Mapping[str, Any]]:
         for one in found.values():
             _note(one)
         return found
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise UserError(f"{path}: damaged; run 'diffusionmtl suggest' again into another folder") from None
 
 

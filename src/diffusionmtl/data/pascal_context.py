@@ -246,11 +246,15 @@ def _listed_categories(path: Path) -> dict[str, tuple[int, ...]]:
         return {}
     listed = _json(path)
     fits = isinstance(listed, dict) and all(
-        isinstance(row, list) and all(isinstance(x, int | float) for x in row) for row in listed.values()
+        isinstance(row, list) and all(map(_is_whole, row)) for row in listed.values()
     )
     if not fits:
         raise UserError(f"{path}: expected JSON, per image a list of category numbers; remove it to do without")
     return {str(name): tuple(int(x) for x in row) for name, row in listed.items()}
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int) or (isinstance(number, float) and number.is_integer())
 
 
 def _normal_classes(root: Path) -> np.ndarray | None:

@@ -185,6 +185,8 @@ class _PlainUnpickler(pickle._Unpickler):
         super().load_build()  # pyright: ignore[reportAttributeAccessIssue]
 
     dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
+    # Makes room for as many bytes as it is told, before it looks whether they are there; no partition has any.
+    del dispatch[pickle.BYTEARRAY8[0]]
 
 
 def _from_array(path: Path, data: bytes) -> Any:

@@ -1,6 +1,5 @@
 """Where the weights that a backbone starts from come from, and what their licence asks of whoever uses them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import file_digest
@@ -9,6 +8,7 @@ from typing import Any
 
 from diffusionmtl.config import NetworkSettings
 from diffusionmtl.errors import UserError
+from diffusionmtl.files import check_plain, read_json
 from diffusionmtl.models.backbone import published_weights
 
 _FREE = ("apache-2.0", "mit", "bsd", "isc", "cc0", "cc-by-4.0", "unlicense")
@@ -71,6 +71,7 @@ def backbone_origin(settings: NetworkSettings) -> Origin | None:
 
 
 def _of_file(path: Path) -> Origin:
+    check_plain(path)
     try:
         with path.open("rb") as stream:
             digest = file_digest(stream, "sha256").hexdigest()
@@ -82,9 +83,7 @@ def _of_file(path: Path) -> Origin:
 def _licence_beside(path: Path) -> str | None:
     note = path.with_name("config.json")
     try:
-        if note.stat().st_size > _LARGEST_NOTE:
-            return None
-        licence = json.loads(note.read_text(encoding="utf-8"))["pretrained_cfg"]["license"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        licence = read_json(note, _LARGEST_NOTE)["pretrained_cfg"]["license"]
+    except (UserError, ValueError, KeyError, TypeError):
         return None
     return licence if isinstance(licence, str) else None

@@ -62,7 +62,7 @@ def read_measured(run: Path) -> Measured | None:
             len(said["ensemble"]),
             None if said.get("weights") is None else str(said["weights"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path}: not measured uncertainties ({type(error).__name__}); make it anew with 'diffusionmtl evaluate "
             f"{run} --uncertainty', or delete it"

@@ -1,5 +1,6 @@
 """A run in one zip file, and the way back, which trusts no name and no size in the file."""
 
+import errno
 import os
 import shutil
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from diffusionmtl.errors import UserError, in_one_line
+from diffusionmtl.files import check_plain
 from diffusionmtl.sharing.contents import LIST, MAX_LIST, Entry, check_files, read_list
 
 MAX_MEMBERS = 1000
@@ -51,6 +53,7 @@ def opened_archive(path: Path) -> Iterator["Archive"]:
     Raises:
         UserError: missing, damaged, not a zipped run, or made to do harm.
     """
+    check_plain(path)
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -66,8 +69,16 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        reason = in_one_line(error, 100)
-        raise UserError(f"{path}: not a readable zip file ({reason}); get it anew") from None
+        raise _unreadable(path, error) from None
+    except OSError as error:
+        # What a member's place before the beginning of the file leads to; a full disk is no fault of the archive.
+        if error.errno != errno.EINVAL:
+            raise
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a readable zip file ({in_one_line(error, 100)}); get it anew")
 
 
 class Archive:
