@@ -8,6 +8,7 @@ import faulthandler
 import hashlib
 import json
 import math
+import os
 import resource
 import signal
 import sys
@@ -121,7 +122,7 @@ class Watch:
     def write(self) -> None:
         """Put the count into the folder; nothing watches over this process until the next input."""
         self._unguard()
-        now = _resident()
+        now = _status(b"VmRSS:")[0]
         self._first = now if self._first is None else self._first
         self.count.grown_mb = (now - self._first) / 1e6
         new = self.folder / f"{COUNTED}.new"
@@ -132,7 +133,7 @@ class Watch:
         """Whether it was taken, where something was raised and what it says, seconds, bytes."""
         taken, fault, self._rang = False, None, False
         _forget_peak()
-        resident, peak, clock = _resident(), _peak(), _Clock()
+        (resident, peak), clock = _status(b"VmRSS:", b"VmHWM:"), _Clock()
         self._guard()
         signal.setitimer(signal.ITIMER_PROF, self.limits.seconds)
         try:
@@ -145,7 +146,7 @@ class Watch:
             raise
         except BaseException as error:
             fault = _signature(error), str(error)[:200]  # not the error, which holds on to what the reader held
-        spent, now = clock.spent(), _peak()
+        spent, (now,) = clock.spent(), _status(b"VmHWM:")
         # Where peaks cannot be forgotten, an input is told from those before it only if it took more than they did.
         return taken, fault, spent, max(now - resident, 0) if now > peak else 0
 
@@ -187,7 +188,7 @@ def kept(folder: Path, content: bytes) -> str:
 
 def bound_memory(beyond: int) -> None:
     """Let this process have no more address space than it has now and so many bytes."""
-    size = _status("VmSize") + beyond
+    size = _status(b"VmSize:")[0] + beyond
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard == resource.RLIM_INFINITY or size < hard:
         resource.setrlimit(resource.RLIMIT_AS, (size, hard))
@@ -211,8 +212,7 @@ class _Clock:
 def _queued() -> float | None:
     """Seconds for which this process was ready and had no processor; None where the system does not tell."""
     try:
-        words = Path("/proc/self/schedstat").read_text().split()
-        return int(words[1]) / 1e9
+        return int(_read("/proc/self/schedstat").split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return None
 
@@ -224,22 +224,28 @@ def _signature(error: BaseException) -> str:
     return f"{type(error).__name__} in {where}"
 
 
-def _status(word: str) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(word):
-                return int(line.split()[1]) * 1024
-    return 0
+def _status(*words: bytes) -> list[int]:
+    """Bytes, as Linux tells them of this process; 0 elsewhere."""
+    try:
+        said = _read("/proc/self/status")
+        return [int(said[said.index(word) + len(word) :].split(maxsplit=1)[0]) * 1024 for word in words]
+    except (OSError, ValueError):
+        return [0] * len(words)
 
 
-def _resident() -> int:
-    return _status("VmRSS")
-
-
-def _peak() -> int:
-    return _status("VmHWM")
+def _read(path: str) -> bytes:
+    # Several times per input: what makes files comfortable would take longer than many a reader.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 1 << 16)
+    finally:
+        os.close(descriptor)
 
 
 def _forget_peak() -> None:
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY)
+        try:
+            os.write(descriptor, b"5")
+        finally:
+            os.close(descriptor)
