@@ -307,7 +307,7 @@ def webp_size(path: Path) -> tuple[int, int] | None:
     """
     with path.open("rb") as stream:
         head = stream.read(30)
-    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
         return None
     if head[12:16] == b"VP8X":
         return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1

@@ -127,6 +127,23 @@ def test_a_webp_is_measured_before_its_decoder_makes_room_for_it(tmp_path, monke
         files.image_size(path, width * height - 1)
 
 
+def test_the_smallest_webp_is_measured_too(tmp_path, monkeypatch):
+    """28 bytes hold a picture of one colour, however large."""
+    width, height = 16383, 5
+    bits = 0x2F | width - 1 << 8 | height - 1 << 22
+    bits |= sum(
+        1 << 40 + 3 + 4 * code for code in range(5)
+    )  # nothing transformed; five codes of one symbol, which is 0
+    data = bits.to_bytes(8, "little")
+    content = b"WEBPVP8L" + len(data).to_bytes(4, "little") + data
+    path = tmp_path / "a.webp"
+    path.write_bytes(b"RIFF" + len(content).to_bytes(4, "little") + content)
+    assert path.stat().st_size == 28 and files.read_image(path).shape == (height, width, 3)
+    monkeypatch.setattr(files, "_open_header", lambda path: pytest.fail("opened"))
+    with pytest.raises(UserError, match="5x16383 pixels"):
+        files.read_image(path, width * height - 1)
+
+
 @pytest.mark.parametrize(("name", "fits"), [("a" * 255, True), ("ä" * 128, False), ("a/" * 1024 + "b", False)])
 def test_names_that_no_disk_takes(name, fits):
     assert (name_fault(name) is None) == fits
