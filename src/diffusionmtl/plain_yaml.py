@@ -52,6 +52,8 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         said = error.problem or in_one_line(error, 300)
+        if "nesting depth" in said:  # libyaml 0.2.6 looks ahead, and may stop before the count above does
+            raise UserError(f"{where}: {line}nested too deeply; mend the file") from None
         raise UserError(f"{where}: {line}not valid YAML: {said[:200]}; mend the file") from None
     except Exception as error:  # dates and numbers that cannot be make their reader throw anything
         raise UserError(f"{where}: not valid YAML: {in_one_line(error, 300)}; mend the file") from None
