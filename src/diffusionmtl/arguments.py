@@ -169,4 +169,5 @@ def _shape_of(hint: Any) -> dict[str, Any]:
         inner = get_args(hint)
         return {"type": inner[0], "nargs": "*" if inner[-1] is Ellipsis else len(inner)}
     # A bare --switch is --switch true.
-    return {"type": hint, "nargs": "?", "const": True} if hint is bool else {"type": hint}
+    switch = hint is bool or bool in get_args(hint)
+    return {"type": hint, "nargs": "?", "const": True} if switch else {"type": hint}

@@ -190,7 +190,7 @@ class TrainSettings:
         seed: of weights, order, augmentation and noise.
         checkpoint_every: minutes between checkpoints within an epoch; 0 checkpoints at the end of epochs only.
         checkpoint_activations: keep fewer maps for the backward pass and compute them again: less memory, a quarter
-            more arithmetic, the same gradients.
+            more arithmetic, the same gradients. light computes again what costs next to nothing, for a smaller gain.
         self_training: let a moving average of the network teach what no label says; auto does so for feature and
             prediction. In long trainings it may drift (docs/results.md).
         teacher_weight: factor on what the teacher asks.
@@ -223,7 +223,7 @@ class TrainSettings:
     workers: int = 0
     seed: int = 0
     checkpoint_every: float = 0.0
-    checkpoint_activations: bool = False
+    checkpoint_activations: bool | Literal["light"] = False
     self_training: Literal["auto", "always", "never"] = "never"
     teacher_weight: float = 1.0
     xtc_weight: float = 1.0

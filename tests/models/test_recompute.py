@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from benchmarks import networks as given
+from benchmarks.counting import META, count
+from benchmarks.steps import together
 from diffusionmtl.build import build_network
 from diffusionmtl.config import NetworkSettings
-from diffusionmtl.diffusion import SeededNoise
+from diffusionmtl.diffusion import NoNoise, SeededNoise
 from diffusionmtl.models.network import Network
 from tests.conformance.resnet import thin_backbone
 from tests.toy import TASKS
@@ -37,10 +39,11 @@ def taught(network: Network) -> int:
 
 
 @pytest.mark.parametrize("method", ["feature", "prediction", "multitask"])
-def test_gradients_and_statistics_are_the_same_to_the_bit(method):
+@pytest.mark.parametrize("how", [True, "light"])
+def test_gradients_and_statistics_are_the_same_to_the_bit(method, how):
     plain = thin(method)
     again = copy.deepcopy(plain)
-    again.recompute(True)
+    again.recompute(how)
     assert taught(again) < taught(plain)
     for (name, mine), theirs in zip(again.named_parameters(), plain.parameters(), strict=True):
         assert (mine.grad is None) == (theirs.grad is None), name
@@ -58,3 +61,16 @@ def test_without_gradients_nothing_is_different():
         network.recompute(True)
         other = network(image, SeededNoise(0, (0, 1))).final
     assert all(torch.equal(one[task], other[task]) for task in one)
+
+
+def test_light_computes_no_product_again_but_those_of_the_backbone():
+    network = thin("feature").to(META)
+    batch = given.batch(TASKS, (64, 96), given.labelled(3, len(TASKS), "random")).to(META)
+    done = {}
+    for how in (False, "light", True):
+        network.recompute(how)
+        done[how] = count(lambda: together(network, batch, NoNoise()).backward(), network)
+    body = count(lambda: network.initial.backbone(network.initial.prepare(batch.image)[0]), network)
+    assert done["light"].gmac == pytest.approx(done[False].gmac + body.gmac)
+    assert done[True].gmac > done["light"].gmac
+    assert done[True].peak_bytes < done["light"].peak_bytes < done[False].peak_bytes

@@ -1,5 +1,5 @@
 """Three steps of training in one of several processes: `python -m tests.training.several OUT METHOD
-SELF_TRAINING STRATEGY [recomputed]`.
+SELF_TRAINING STRATEGY [recomputed|light]`.
 
 With a checkpoint OUT.before they go on from it, which was the end.
 
@@ -20,6 +20,7 @@ from diffusionmtl.build import build_network
 from diffusionmtl.config import NetworkSettings, Settings, changed
 from diffusionmtl.data.collate import collate
 from diffusionmtl.data.partition import Partition
+from diffusionmtl.models.recompute import Again
 from diffusionmtl.models.synced import synchronise
 from diffusionmtl.training.callbacks import LogSteps
 from diffusionmtl.training.extra import Extra
@@ -69,7 +70,7 @@ def batches(rank: int, world: int) -> list:
     return [collate(samples_of(batch, TASKS)[mine], TASKS) for batch in whole]
 
 
-def module(method: str, taught: bool, recomputed: bool) -> TrainingModule:
+def module(method: str, taught: bool, recomputed: Again) -> TrainingModule:
     torch.manual_seed(0)
     sizes = NetworkSettings(method=method, width=8, blocks=1, attention_heads=2, token_stride=2, decoder_blocks=1)
     network = build_network(TASKS, sizes, backbone=thin_backbone((4, 4, 6, 8), (1, 1, 1, 1)))
@@ -88,7 +89,7 @@ def module(method: str, taught: bool, recomputed: bool) -> TrainingModule:
     return TrainingModule(network, TASKS, chosen.train, 1, extra)
 
 
-def main(out: Path, method: str, taught: bool, strategy: str, recomputed: bool) -> None:
+def main(out: Path, method: str, taught: bool, strategy: str, recomputed: Again) -> None:
     warnings.simplefilter("ignore")
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     trained, record, log = module(method, taught, recomputed).double(), Record(), Log()
@@ -119,4 +120,5 @@ def main(out: Path, method: str, taught: bool, strategy: str, recomputed: bool) 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "taught", sys.argv[4], "recomputed" in sys.argv)
+    again = "light" if "light" in sys.argv else "recomputed" in sys.argv
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "taught", sys.argv[4], again)

@@ -67,7 +67,7 @@ def assert_close(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor],
         ("multitask", "alone", "ddp"),
         ("feature", "alone", "fsdp"),
         ("feature", "taught", "fsdp", "recomputed"),
-        ("multitask", "alone", "fsdp"),
+        ("multitask", "alone", "fsdp", "light"),
     ],
     ids=" ".join,
 )

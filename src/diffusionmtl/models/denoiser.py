@@ -36,7 +36,8 @@ class Denoiser(nn.Module):
 
     Attributes:
         signal_channels: of the signal of each task, in the order of the task set.
-        recompute: keep no maps of the blocks and heads for the backward pass, compute them again.
+        recompute: keep no maps of the blocks and heads for the backward pass, compute them again; "light": keep those
+            of convolutions and matrix products.
         shared_head: what stands for all of `heads`; a task then has an embedding and a projection of its own only.
     """
 
@@ -56,7 +57,7 @@ class Denoiser(nn.Module):
         share_head: bool = False,
     ) -> None:
         super().__init__()
-        self.recompute = False
+        self.recompute: recompute.Again = False
         self.signal_channels = dict(signal_channels)
         self.conditioned = conditioned
         self.correction = correction

@@ -22,7 +22,8 @@ class InitialNetwork(nn.Module):
     Attributes:
         grid_stride: pixels per cell of that grid.
         multiple: sides of the padded picture are multiples of this.
-        recompute: keep few maps of backbone and decoders for the backward pass, compute them again.
+        recompute: keep few maps of backbone and decoders for the backward pass, compute them again; "light": those of
+            the backbone, and what costs next to nothing.
     """
 
     mean: Tensor
@@ -42,7 +43,7 @@ class InitialNetwork(nn.Module):
         pointwise_fusion: bool = False,
     ) -> None:
         super().__init__()
-        self.recompute = False
+        self.recompute: recompute.Again = False
         self.all_decoders_learn = False
         self.grid_stride = grid_stride
         self.multiple = math.lcm(multiple, *backbone.strides)
@@ -88,7 +89,7 @@ class InitialNetwork(nn.Module):
         if not self.recompute:
             return blocks(x)
         for block in blocks.children():
-            x = recompute.run(block, x, again=True)
+            x = recompute.run(block, x, again=self.recompute)
         return x
 
     def prepare(
@@ -106,7 +107,8 @@ class InitialNetwork(nn.Module):
     def fuse(self, picture: Float[Tensor, "b 3 Hp Wp"]) -> Float[Tensor, "b d h w"]:
         """A normalised, padded picture to the fused feature."""
         grid = (picture.shape[-2] // self.grid_stride, picture.shape[-1] // self.grid_stride)
-        pyramid = recompute.run(self.backbone, picture, again=self.recompute)
+        # It has the largest maps for the least arithmetic, so it runs again as a whole if anything does.
+        pyramid = recompute.run(self.backbone, picture, again=bool(self.recompute))
         return recompute.run(self.fusion, pyramid, grid, again=self.recompute)
 
 

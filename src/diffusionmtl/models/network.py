@@ -10,6 +10,7 @@ from diffusionmtl.diffusion import NoiseSource
 from diffusionmtl.diffusion.samplers import Watch
 from diffusionmtl.models.initial import InitialNetwork
 from diffusionmtl.models.mtdnet import Refiner
+from diffusionmtl.models.recompute import Again
 from diffusionmtl.models.untaught import parameters_of, teaching_nothing
 from diffusionmtl.tasks import Task
 from diffusionmtl.transfer import picked
@@ -42,8 +43,11 @@ class Network(nn.Module):
         self.in_step = True
         self.initial.all_decoders_learn = True
 
-    def recompute(self, again: bool) -> None:
-        """Whether training computes maps again instead of keeping them: less memory, a quarter more arithmetic."""
+    def recompute(self, again: Again) -> None:
+        """Whether training computes maps again instead of keeping them: less memory, a quarter more arithmetic.
+
+        "light" computes again what costs next to nothing, for a smaller gain.
+        """
         self.initial.recompute = again
         if self.refiner is not None:
             self.refiner.denoiser.recompute = again
