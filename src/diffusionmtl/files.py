@@ -20,6 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from diffusionmtl.errors import UserError, in_one_line, nearest
+from diffusionmtl.headers import comes_in_scans, webp_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 120_000_000
@@ -28,7 +29,7 @@ MAX_JSON_BYTES = 100_000_000
 _BYTES_PER_PIXEL = 8
 _HEADER_BYTES = 1 << 20
 _BAND = 1 << 20
-_LABELS, _PROGRESSIVE, _WEBP = 2, 2, 3
+_LABELS, _IN_SCANS, _WEBP = 2, 2, 3
 """How many times as much memory they take as other pictures do."""
 _SCANS = 100
 _SIDEWAYS = (5, 6, 7, 8)
@@ -101,7 +102,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
     Raises:
         UserError: the file is missing, not an image, truncated, or has more than `max_pixels` pixels; beyond 60 million
-            half of that in a progressive JPEG, beyond 40 million a third in a WebP.
+            half of that in a JPEG of several scans, as progressive ones are, beyond 40 million a third in a WebP.
     """
     with _opened(path, max_pixels) as picture:
         picture.load()
@@ -276,10 +277,9 @@ def _opened(path: Path, max_pixels: int, dearer: int = 1) -> Iterator[Image.Imag
             dearer *= _WEBP
             _check_size(path, claimed, max_pixels, dearer)
         with _open_header(path) as picture:
-            if picture.info.get("progressive"):
-                dearer *= _PROGRESSIVE
-            _check_size(path, picture.size, max_pixels, dearer)
-            if picture.format in ("JPEG", "MPO"):
+            in_scans = picture.format in ("JPEG", "MPO") and comes_in_scans(path, picture)
+            _check_size(path, picture.size, max_pixels, dearer * _IN_SCANS if in_scans else dearer)
+            if in_scans:
                 _check_scans(path)
             yield picture
     except UserError:
@@ -300,25 +300,8 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int, dearer: int)
         )
 
 
-def webp_size(path: Path) -> tuple[int, int] | None:
-    """Width and height of a WebP from its header, since Pillow makes room for its picture twice to find them out.
-
-    After the WebP container specification of Google and RFC 9649; None of another format.
-    """
-    with path.open("rb") as stream:
-        head = stream.read(30)
-    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
-        return None
-    if head[12:16] == b"VP8X":
-        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
-    bits = int.from_bytes(head[21:25] if head[12:16] == b"VP8L" else head[26:30], "little")
-    if head[12:16] == b"VP8L":
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    return bits & 0x3FFF, bits >> 16 & 0x3FFF
-
-
 def _check_scans(path: Path) -> None:
-    """A progressive JPEG may draw all of its pixels again with every few bytes; honest ones do so a dozen times."""
+    """Such a JPEG may draw all of its pixels again with every few bytes; honest ones do so a dozen times."""
     if path.read_bytes().count(b"\xff\xda") > _SCANS:
         raise UserError(f"{path}: a JPEG of more than {_SCANS} scans, made to keep readers busy; save it anew")
 

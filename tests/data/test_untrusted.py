@@ -144,6 +144,26 @@ def test_the_smallest_webp_is_measured_too(tmp_path, monkeypatch):
         files.read_image(path, width * height - 1)
 
 
+@pytest.mark.parametrize("fill", [b"", b"\xff", b"\x00\xff\x00"], ids=["plain", "filled", "rubbish"])
+def test_a_jpeg_that_draws_one_colour_after_the_other_counts_as_progressive(tmp_path, monkeypatch, fill):
+    """Its decoder keeps all numbers until the last scan, as that of a progressive one does."""
+    stream = io.BytesIO()
+    Image.new("RGB", (12, 10)).save(stream, "JPEG", subsampling=0)
+    at_once = stream.getvalue()
+    first = at_once.index(b"\xff\xda")
+    apart = [
+        b"\xff\xda\x00\x08\x01" + bytes([colour, table, 0, 63, 0, 0, 0]) for colour, table in ((1, 0), (2, 17), (3, 17))
+    ]
+    monkeypatch.setattr(files, "MAX_PIXELS", 120)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(at_once)
+    assert files.read_image(path, 120).shape == (10, 12, 3)
+    path.write_bytes(at_once[:first] + fill + b"".join(apart) + b"\xff\xd9")
+    assert files.read_image(path, 240).shape == (10, 12, 3)
+    with pytest.raises(UserError, match="10x12 pixels .* the limit of 60, lower than --max-pixels"):
+        files.image_size(path, 120)
+
+
 @pytest.mark.parametrize(("name", "fits"), [("a" * 255, True), ("ä" * 128, False), ("a/" * 1024 + "b", False)])
 def test_names_that_no_disk_takes(name, fits):
     assert (name_fault(name) is None) == fits

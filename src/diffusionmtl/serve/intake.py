@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import read_image, webp_size
+from diffusionmtl.files import read_image
+from diffusionmtl.headers import webp_size
 from diffusionmtl.serve.limits import Limits, Refused
 
 _NAME_LENGTH = 60
