@@ -44,6 +44,13 @@ class RunFolder:
         if current.is_file():
             current.rename(self.log / f"metrics-{len(list(self.log.glob('metrics-*.csv'))) + 1:03}.csv")
 
+    def clear_unfinished(self) -> None:
+        """Remove what a process that was killed had begun to write of the run; the one that has it now calls this."""
+        noted = (self.config, self.partition, self.held_out, self.provenance)
+        for pattern in (*(f".{path.name}.*.part" for path in noted), "checkpoints/.*.part"):
+            for path in self.root.glob(pattern):
+                path.unlink(missing_ok=True)
+
     @property
     def metrics(self) -> Path:
         """Scores of the last evaluation."""

@@ -2,16 +2,19 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 
+from diffusionmtl import files
 from diffusionmtl.cli import main
+from diffusionmtl.commands import train as train_command
 from diffusionmtl.errors import UserError
 from diffusionmtl.inference.load import load
-from diffusionmtl.runfolder import LAST_CHECKPOINT
+from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
 from tests.runs import (
     STEPS_PER_EPOCH,
     assert_same_run,
@@ -19,6 +22,8 @@ from tests.runs import (
     trained,
     with_callback,
 )
+
+NAMES = RunFolder(Path())
 
 
 class HalfWritten:
@@ -82,6 +87,40 @@ def test_a_checkpoint_is_never_seen_half_written(whole, tmp_path, monkeypatch):
     run = trained(tiny(epochs=1), tmp_path / "run")
     checkpoint = run.checkpoints / LAST_CHECKPOINT
     assert [path.parent for path, target in renamed if target == checkpoint] == [checkpoint.parent]
+
+
+@pytest.mark.parametrize("last", [NAMES.held_out, NAMES.config], ids=lambda found: found.name)
+def test_a_run_that_died_while_it_noted_how_it_began_begins_again(tmp_path, monkeypatch, last):
+    """Between its first file and its last: there is no run to resume, and nothing of anybody's in the way."""
+    write, out = files.write_bytes_atomically, tmp_path / "run"
+
+    def dies(path: Path, data: bytes) -> None:
+        if path.name == last.name:
+            (path.parent / f".{path.name}.123.part").write_bytes(data[:3])
+            raise KeyboardInterrupt
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_command, "write_bytes_atomically", dies)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tiny(epochs=1), out)
+    with pytest.raises(UserError, match="holds no run"):
+        trained(tiny(epochs=1), out, resume=True)
+    trained(tiny(epochs=1), out)
+    assert (out / "checkpoints" / LAST_CHECKPOINT).is_file() and not list(out.glob(".*"))
+    (out / "mine.txt").write_text("mine")
+    (out / "checkpoints" / LAST_CHECKPOINT).unlink()
+    with pytest.raises(UserError, match="is not empty"):
+        trained(tiny(epochs=1), out)
+
+
+def test_what_a_killed_process_was_writing_goes_when_the_run_goes_on(whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole("feature").root, out)
+    for name in (".last.ckpt.17.part", ".last.safetensors.17.part", ".previous.ckpt.part"):
+        (out / "checkpoints" / name).write_bytes(b"half")
+    trained(tiny(), out, resume=True)
+    assert not list(out.rglob("*.part"))
 
 
 class Poison(Callback):

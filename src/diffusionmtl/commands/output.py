@@ -9,6 +9,8 @@ from tqdm import tqdm
 
 from diffusionmtl.errors import UserError
 
+BEGUN = ".begun"
+
 
 def claim_folder(path: Path, what: str) -> None:
     """Make an output folder, which must be new or empty.
@@ -20,13 +22,22 @@ def claim_folder(path: Path, what: str) -> None:
     writable_folder(path)
 
 
+def begin_folder(path: Path, what: str) -> Path:
+    """As `claim_folder`; what comes back is a note in the folder that not all is there of what going on takes.
+
+    Remove it when it is. A process that is killed before leaves it, and the folder can be claimed as if it were empty.
+    """
+    check_claimable(path, what)
+    return _touched(path, BEGUN)
+
+
 def check_claimable(path: Path, what: str) -> None:
     """Find out what can be told of `claim_folder` without writing, before long work is done for nothing.
 
     Raises:
         UserError: the folder is a file, holds something already, or what it would lie in cannot be written to.
     """
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(path.iterdir()) and not (path / BEGUN).exists():
         raise UserError(f"--out {path}: exists and is not empty; name a new folder for {what}")
     above = _check_no_file(path)
     if not os.access(above, os.W_OK | os.X_OK):
@@ -39,12 +50,15 @@ def writable_folder(path: Path) -> None:
     Raises:
         UserError: it is a file, or cannot be made or written to.
     """
+    _touched(path, f".write-test-{os.getpid()}").unlink(missing_ok=True)
+
+
+def _touched(path: Path, name: str) -> Path:
     _check_no_file(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        (path / name).touch()
+        return path / name
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written to ({error.strerror or error}); choose another") from None
 

@@ -17,7 +17,7 @@ from diffusionmtl.build import (
     is_built_in,
     restore_run,
 )
-from diffusionmtl.commands.output import check_claimable, claim_folder, progress_bar
+from diffusionmtl.commands.output import BEGUN, begin_folder, check_claimable, progress_bar
 from diffusionmtl.config import REPRODUCED, Settings, TrainSettings
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.checks import check_samples, check_tasks_labelled
@@ -85,13 +85,28 @@ def train(
         started = _started(settings, start_from)
         doubts = check_samples(dataset, visible, progress_bar("checking data") if progress else None)
         _warn(doubts, settings)
-        claim_folder(out, "this run")
-        partition.save(run.partition)
-        write_bytes_atomically(run.held_out, "".join(f"{name}\n" for name in data.held_out).encode())
-        save_started(run, started)
-        write_bytes_atomically(run.config, config_text(settings, dataset.tasks).encode())
+        _claim(run, settings, dataset, partition, data.held_out, started)
+    elif first:
+        (out / BEGUN).unlink(missing_ok=True)
     fit(network, settings, data, run, resume=resume and run.resumable, progress=progress)
     return run
+
+
+def _claim(
+    run: RunFolder,
+    settings: Settings,
+    dataset: DenseDataset,
+    partition: Partition,
+    held_out: Sequence[str],
+    started: Started,
+) -> None:
+    """Write all that going on with the run takes, its settings last: with these there is a run to be resumed."""
+    note = begin_folder(run.root, "this run")
+    partition.save(run.partition)
+    write_bytes_atomically(run.held_out, "".join(f"{name}\n" for name in held_out).encode())
+    save_started(run, started)
+    write_bytes_atomically(run.config, config_text(settings, dataset.tasks).encode())
+    note.unlink()
 
 
 def _started(settings: Settings, start_from: Path | None) -> Started:
