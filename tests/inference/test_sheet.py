@@ -57,3 +57,9 @@ def test_many_long_names_stay_in_their_column(said):
 def test_the_range_of_nothing():
     assert top_of(torch.zeros(3, 3)) == 0
     assert spread_range(DEPTH, 0.0) == "0 everywhere"
+
+
+def test_a_spread_of_few_pixels_is_not_nothing():
+    spread = torch.zeros(20, 20)
+    spread[0, 0] = 0.5
+    assert top_of(spread) == 0.5

@@ -75,8 +75,9 @@ def draw_spread(spread: Float[Tensor, "h w"], limit: float | None = None) -> Ima
 
 
 def top_of(spread: Float[Tensor, "h w"]) -> float:
-    """Where a heat map of its own ends: the 99th percentile."""
-    return float(np.percentile(spread.float().cpu().numpy(), 99))
+    """Where a heat map of its own ends: the 99th percentile, or the largest if that is 0."""
+    values = spread.float().cpu().numpy()
+    return float(np.percentile(values, 99)) or float(values.max())
 
 
 def spread_range(task: Task, top: float) -> str:
