@@ -40,7 +40,9 @@ from diffusionmtl.report.tables import (
 from diffusionmtl.runfolder import RunFolder
 from diffusionmtl.tasks import Task
 
-_SCORES, _FEW = 3, 30
+_SCORES = 3
+# Of as few images another draw of them would move a figure by more than most methods differ.
+_FEW = 30
 
 
 @dataclass(frozen=True)
@@ -290,8 +292,13 @@ def _scores(run: Run) -> list[tuple[str, str]]:
 
 
 def _too_few(run: Run) -> list[str]:
-    fewest = min(run.metrics.images.values(), default=_FEW) if run.metrics else _FEW
-    return [f"A task was scored on {fewest} images: small differences may be chance."] if fewest < _FEW else []
+    counts = run.metrics.images if run.metrics else {}
+    few: dict[int, list[str]] = {}
+    for task, count in counts.items():
+        if 0 < count < _FEW:
+            few.setdefault(count, []).append(task)
+    said = "; ".join(f"{', '.join(tasks)} on {count} image{'s' * (count > 1)}" for count, tasks in few.items())
+    return [f"Scored on few images, so that small differences may be chance: {said}."] if few else []
 
 
 def _refinement(run: Run) -> list[tuple[str, str]]:

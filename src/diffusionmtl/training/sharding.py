@@ -113,7 +113,7 @@ def whole(held: Any) -> Any:
         return gathered.cpu() if held.device_mesh.get_rank() == 0 else None
     if isinstance(held, Mapping):
         return {key: whole(value) for key, value in held.items()}
-    return [whole(value) for value in held] if isinstance(held, list) else held
+    return type(held)(whole(value) for value in held) if isinstance(held, list | tuple) else held
 
 
 def whole_weights(network: nn.Module) -> dict[str, Tensor]:
