@@ -20,7 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from diffusionmtl.errors import UserError, in_one_line, nearest
-from diffusionmtl.headers import comes_in_scans, webp_size
+from diffusionmtl.headers import SizedFile, comes_in_scans, webp_size
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 120_000_000
@@ -276,7 +276,7 @@ def _opened(path: Path, max_pixels: int, dearer: int = 1) -> Iterator[Image.Imag
         if (claimed := webp_size(path)) is not None:
             dearer *= _WEBP
             _check_size(path, claimed, max_pixels, dearer)
-        with _open_header(path) as picture:
+        with SizedFile(path) as stream, _open_header(stream) as picture:
             in_scans = picture.format in ("JPEG", "MPO") and comes_in_scans(path, picture)
             _check_size(path, picture.size, max_pixels, dearer * _IN_SCANS if in_scans else dearer)
             if in_scans:
@@ -306,13 +306,13 @@ def _check_scans(path: Path) -> None:
         raise UserError(f"{path}: a JPEG of more than {_SCANS} scans, made to keep readers busy; save it anew")
 
 
-def _open_header(path: Path) -> Image.Image:
+def _open_header(stream: SizedFile) -> Image.Image:
     # Pillow refuses by a limit of its own, which is global and lower than what a caller of ours may ask for.
     with _pillow_limit, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path, formats=("JPEG", "PNG", "WEBP", "TIFF"))
+            return Image.open(stream, formats=("JPEG", "PNG", "WEBP", "TIFF"))
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

@@ -1,9 +1,30 @@
 """What the first bytes of a picture say that Pillow does not tell, or tells too late."""
 
+import io
 import os
 from pathlib import Path
 
 from PIL import Image
+
+
+class SizedFile(io.BufferedReader):
+    """A file that makes room for no more bytes than it has left, however many it is asked for.
+
+    Pillow asks for as many as a chunk of a PNG claims to have, gigabytes for instance.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._path, self._size = path, os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most `size` bytes; all that are left if it is negative."""
+        left = max(self._size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+    def __repr__(self) -> str:
+        return repr(str(self._path))
+
 
 _ALONE = {bytes([marker]) for marker in (0x00, 0x01, *range(0xD0, 0xD9))}
 """Markers of a JPEG that no segment follows."""

@@ -1,9 +1,11 @@
 """Pipes, devices, bombs and layouts that lie are refused in one line before they cost time or memory."""
 
+import contextlib
 import io
 import os
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 
@@ -20,6 +22,7 @@ from diffusionmtl.data.matlab import read_label_map
 from diffusionmtl.data.members import members, name_fault
 from diffusionmtl.data.partition import Partition
 from diffusionmtl.errors import UserError
+from diffusionmtl.headers import SizedFile
 from diffusionmtl.inference.per_image import load_per_image
 from diffusionmtl.models.origin import backbone_origin
 from diffusionmtl.models.pretrained import read_plain_checkpoint, read_tensors
@@ -142,6 +145,27 @@ def test_the_smallest_webp_is_measured_too(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_open_header", lambda path: pytest.fail("opened"))
     with pytest.raises(UserError, match="5x16383 pixels"):
         files.read_image(path, width * height - 1)
+
+
+def test_a_picture_may_ask_for_no_more_room_than_its_file_has(tmp_path):
+    """The first bytes of its pixels claim to be four gigabytes; Pillow would make room for these to pass them over."""
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(stream, "PNG")
+    content = bytearray(stream.getvalue())
+    at = content.index(b"IDAT")
+    content[at - 4 : at] = b"\xff" * 4
+    (tmp_path / "a.png").write_bytes(content)
+    with SizedFile(tmp_path / "a.png") as sized:
+        assert sized.read(1 << 40) == bytes(content) and sized.read() == sized.read(9) == b""
+        sized.seek(1)
+        assert sized.read(3) == b"PNG"
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(UserError):
+            files.read_image(tmp_path / "a.png")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("fill", [b"", b"\xff", b"\x00\xff\x00"], ids=["plain", "filled", "rubbish"])
