@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -165,13 +166,21 @@ def drawn(stages: Mapping[str, Sequence[Held]], title: str) -> str:
     )
 
 
+def bends(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those of a line at which it moves up or down by half a pixel or more: nobody sees the others."""
+    kept = [points[0]]
+    for before, here in pairwise(points):
+        if abs(here[1] - kept[-1][1]) >= 0.5:
+            kept += [here] if before == kept[-1] else [before, here]
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
 def _diagram(name: str, kind: str, unit: str, looks: Sequence[Held], left: float, top: float) -> str:
     values = [float(getattr(held, kind)) for held in looks]
     across = Axis(0.0, float(max(looks[-1].done, 1)), left, left + _WIDE)
     up = Axis(0.0, max(*values, 1.0), top + _HIGH, top + 22)
-    path = "M" + "L".join(
-        f"{across(float(held.done)):.1f} {up(value):.1f}" for held, value in zip(looks, values, strict=True)
-    )
+    line = bends([(across(float(held.done)), up(value)) for held, value in zip(looks, values, strict=True)])
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line)
     floor = top + _HIGH
     return (
         f'<text x="{left:g}" y="{top + 12:g}">{escape(name)}: {kind}</text>'

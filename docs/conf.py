@@ -25,10 +25,18 @@ myst_enable_extensions = ["dollarmath"]
 html_math_renderer = "mathml"
 # `--out` in running text stays what one types.
 smartquotes = False
+# What stands in backticks in a docstring is code.
+default_role = "code"
 # Links that leave docs/ are right in the repository; tests/test_docs.py follows every one.
 suppress_warnings = ["myst.xref_missing"]
 
 html_theme = "furo"
 html_title = "diffusionmtl"
-autodoc_typehints = "none"
+html_static_path = ["extension/static"]
+html_css_files = ["pages.css"]
+# Types, and with them the shapes of tensors, stand in signatures alone; one parameter a line where they are long.
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
 autodoc_member_order = "bysource"

@@ -15,7 +15,7 @@ from diffusionmtl.data.rooms.dataset import RoomsDataset
 HERE = Path(__file__).parent / "images"
 CELL = (96, 128)
 GAP, HEAD, LEFT = 4, 22, 4
-ABOVE = (1, 19)
+ABOVE = (19,)
 BELOW = (9, 2, 8, 13)
 TITLES = {"semseg": "segmentation", "edge": "boundaries", "human_parts": "human parts", "normals": "surface normals"}
 
@@ -53,21 +53,22 @@ def sheet(blocks: Mapping[str, Sequence[Sequence[np.ndarray]]], titles: Sequence
     return page
 
 
-def main() -> None:
-    """Write `docs/images/rooms.png`."""
+def main(folder: Path | None = None) -> None:
+    """Write `rooms.png`, into `docs/images` if no folder is given."""
+    folder = folder or HERE
     dataset = RoomsDataset.open("train", 24, CELL)
     partition = make_partition("one", dataset, 0)
     everything = {task.name for task in dataset.tasks}
     blocks = {
-        "Every image has these labels ...": [cells(dataset, i, everything) for i in ABOVE],
+        "An image has these labels ...": [cells(dataset, i, everything) for i in ABOVE],
         "... but training sees one of them per image; grey is absent:": [
             cells(dataset, i, partition.visible[dataset.names[i]]) for i in BELOW
         ],
     }
     titles = ["image", *(TITLES.get(task.name, task.name) for task in dataset.tasks)]
-    HERE.mkdir(exist_ok=True)
-    # 256 colours are a third of the bytes, and look the same at this size.
-    sheet(blocks, titles).quantize(256, kmeans=1).save(HERE / "rooms.png", optimize=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # 192 colours are a third of the bytes, and look the same at this size.
+    sheet(blocks, titles).quantize(192, kmeans=1).save(folder / "rooms.png", optimize=True)
 
 
 if __name__ == "__main__":

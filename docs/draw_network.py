@@ -179,5 +179,12 @@ def _said(shape: tuple[int, ...]) -> str:
     return " × ".join(map(str, shape))
 
 
+def main(folder: Path | None = None) -> None:
+    """Write `network.svg`, into `docs/images` if no folder is given."""
+    target = TARGET if folder is None else folder / TARGET.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(network_svg(), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    TARGET.write_text(network_svg(), encoding="utf-8")
+    main()

@@ -52,7 +52,8 @@ def _command(words: str, parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _option(words: str, action: argparse.Action) -> str:
-    name = action.option_strings[-1] if action.option_strings else action.dest.upper()
+    names = [option for option in action.option_strings if option.startswith("--")] or [action.dest.upper()]
+    name = names[0]
     if not action.help or action.help == action.dest:
         raise Unexplained(f"diffusionmtl {words}: {name} has no help")
     takes = "" if action.nargs == 0 else in_words(getattr(action, "_typehint", action.type))
@@ -63,7 +64,10 @@ def _option(words: str, action: argparse.Action) -> str:
     required = action.required and bool(action.option_strings)
     default = "required" if required else "" if action.nargs == 0 else shown_value(action.default)
     return _row(
-        f"`{name}`", takes, default, action.help % {"default": action.default} if "%(" in action.help else action.help
+        " ".join(f"`{name}`" for name in names),
+        takes,
+        default,
+        action.help % {"default": action.default} if "%(" in action.help else action.help,
     )
 
 

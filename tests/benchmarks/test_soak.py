@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.soak import write_shards
-from benchmarks.watch import Held, Watch, drawn, held_now, read_watch, summary
+from benchmarks.watch import Held, Watch, bends, drawn, held_now, read_watch, summary
 from diffusionmtl.data.shards import ShardsDataset
 
 
@@ -44,3 +44,10 @@ def test_the_shards_are_a_data_set_with_a_label_for_each_image(tmp_path: Path):
     dataset = ShardsDataset.open(tmp_path / "shards", "train")
     assert len(dataset) == 30
     assert [len(dataset.annotated(index)) for index in range(30)] == [1] * 30
+
+
+def test_a_line_is_drawn_by_its_bends_alone():
+    flat = [(float(x), 5.0) for x in range(100)]
+    assert bends(flat) == [flat[0], flat[-1]]
+    peak = [*flat[:50], (50.0, 1.0), *flat[51:]]
+    assert bends(peak) == [(0.0, 5.0), (49.0, 5.0), (50.0, 1.0), (51.0, 5.0), (99.0, 5.0)]

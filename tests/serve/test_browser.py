@@ -1,10 +1,13 @@
 """The page in a real browser: real clicks, real files. Screenshots are kept with the test's other files."""
 
 import io
+import math
+import re
 import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -98,6 +101,29 @@ def test_a_visitor_predicts_looks_and_downloads(page, site, picture, tmp_path):
     assert {"about.json", "depth/room.npy", "steps/semseg/initial.png"} <= set(archive.namelist())
     assert not page.errors
     assert {url for url in page.asked if not url.startswith((site[0], "data:", "blob:"))} == set()
+
+
+def test_what_is_read_under_the_pointer_is_what_was_predicted(page, picture, predictor):
+    upload(page, picture)
+    answered(page)
+    page.locator(".dm-stack[tabindex]").focus()
+    page.keyboard.press("ArrowRight")  # from the middle, by a fiftieth
+    said = {
+        name: page.locator(f".dm-card[data-task={name}] .dm-value").inner_text()
+        for name in ("semseg", "depth", "normals", "edge")
+    }
+    found = predictor(np.asarray(Image.open(picture)), 4, 0)
+    row, column = 48, int(0.52 * 128)
+
+    def at(task):
+        return found[task].value[..., row, column].double()
+
+    assert said["semseg"].split(",")[0] == found["semseg"].task.classes[int(at("semseg"))]
+    assert re.match(r"([\d.]+) m ± ([\d.]+) m", said["depth"])[1] == f"{float(at('depth')):.2f}"
+    x, y, z = at("normals").tolist()
+    right, up = (abs(round(math.degrees(angle))) for angle in (math.atan2(x, z), math.asin(y)))
+    assert said["normals"].startswith(f"{right}° {'right' if x > 0 else 'left'}, {up}° {'up' if y > 0 else 'down'}")
+    assert said["edge"].startswith(f"{float(at('edge')):.2f} ± ")
 
 
 def test_an_example_is_one_click_away_on_a_phone(page, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from diffusionmtl.serve import engine as engine_module
 from diffusionmtl.serve.engine import Engine
 from diffusionmtl.serve.limits import CLOSED, Limits, Refused
 
@@ -103,6 +104,21 @@ def test_an_answer_is_not_kept_by_the_queue(engine):
     del ticket
     gc.collect()
     assert reference() is None
+
+
+def test_memory_is_given_back_once_nobody_has_come_for_a_moment(monkeypatch):
+    given = threading.Event()
+    monkeypatch.setattr(engine_module, "_PAUSES", (0.05,))
+    monkeypatch.setattr(engine_module, "give_back_memory", given.set)
+    engine, go = Engine(Limits()), threading.Event()
+    try:
+        ticket = engine.submit(lambda: go.wait(20))
+        assert not given.wait(0.3)
+        go.set()
+        ticket.future.result()
+        assert given.wait(20)
+    finally:
+        engine.close()
 
 
 def test_no_memory_is_said_in_words(engine):

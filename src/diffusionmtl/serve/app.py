@@ -2,6 +2,7 @@
 
 import inspect
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import wait
@@ -26,6 +27,8 @@ from diffusionmtl.serve.service import Service
 
 _POLL = 0.2
 _MOVE = "async_move_resource_to_block_cache"
+# The camera at the back of a phone, and fewer pixels than it has: an answer shall not take a minute.
+_CAMERA = {"video": {"facingMode": {"ideal": "environment"}, "width": {"ideal": 1280}, "height": {"ideal": 960}}}
 # Uploads and zips are kept for an hour, in a folder that goes when the server does.
 _SWEPT = (600, 3600)
 
@@ -142,8 +145,9 @@ def _add_predict(service: Service, examples: Sequence[Path], visitors: Visitors,
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             image = gr.Image(
-                label="Image", type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"], height=300
-            )
+                label="Image", type="filepath", image_mode=None, sources=["upload", "webcam", "clipboard"], height=300,
+                webcam_options=gr.WebcamOptions(mirror=False, constraints=_CAMERA),
+            )  # fmt: skip
             # Gradio would decode the file, whatever it is, before we can look at its size.
             image.preprocess = lambda payload: None if payload is None else _sent(payload.path or "", scratch)
         with gr.Column(scale=1, min_width=260):
@@ -204,10 +208,13 @@ def _asked(service: Service, samples: int | float, seed: int | float | None) -> 
 
 def _progress(service: Service, ticket: Ticket[Answer]) -> Iterator[str]:
     """What is going on, whenever that changes, until the answer is there."""
-    said = ""
+    said, begun = "", time.monotonic()
     while not ticket.future.done():
         before = service.engine.inside - 1
-        words = "predicting …" if ticket.started.is_set() else f"waiting, up to {before} before you …"
+        seconds = int(time.monotonic() - begun)
+        words = "predicting" if ticket.started.is_set() else f"waiting, up to {before} before you"
+        # Who waits for long wants to see that it goes on, and when it will end at the latest.
+        words += f" … {seconds} s; given up after {service.limits.seconds:g} s" if seconds >= 3 else " …"
         if words != said:
             said = words
             yield words

@@ -11,8 +11,11 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from diffusionmtl.serve.limits import CLOSED, Limits, Refused
+from diffusionmtl.serve.memory import give_back_memory
 
 T = TypeVar("T")
+# Seconds without an answer after which memory is given back: soon, and again when the last answers must have been sent.
+_PAUSES = (2.0, 10.0)
 
 
 class Ticket(Generic[T]):
@@ -60,6 +63,8 @@ class Engine:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="diffusionmtl-serve")
         self._lock = threading.Lock()
         self._inside = 0
+        self._answered, self._closed = threading.Event(), False
+        threading.Thread(target=self._tidy, name="diffusionmtl-tidy", daemon=True).start()
 
     @property
     def inside(self) -> int:
@@ -83,6 +88,8 @@ class Engine:
     def close(self) -> None:
         """Answer nobody any more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._closed = True
+        self._answered.set()
 
     def _answer(self, ticket: Ticket[Any], work: Callable[[], Any]) -> None:
         result, error = None, None
@@ -99,10 +106,20 @@ class Engine:
         finally:
             with self._lock:
                 self._inside -= 1
+        self._answered.set()
         if error is None:
             ticket.future.set_result(result)
         else:
             ticket.future.set_exception(error)
+
+    def _tidy(self) -> None:
+        """Give memory back whenever there was an answer and then none for a while."""
+        while self._answered.wait() and not self._closed:
+            self._answered.clear()
+            for pause in _PAUSES:
+                if self._answered.wait(pause):
+                    break
+                give_back_memory()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from diffusionmtl.inference.prediction import TaskPrediction
 from diffusionmtl.report.content import Table
@@ -25,13 +26,12 @@ EMPTY = '<p class="dm-quiet">Drop an image above, or choose an example: every ta
 
 def answer_html(found: Answer) -> str:
     """Every task side by side, with what is needed to move the line, the step and the pointer."""
-    stages = {
-        name: list(stage_pictures(task, [step[name] for step in found.steps]))
-        for name, task in found.prediction.items()
-    }
+    steps = {name: [step[name] for step in found.steps] for name in found.prediction}
+    stages = {name: list(stage_pictures(task, steps[name])) for name, task in found.prediction.items()}
     before = [name for name, _ in next(iter(stages.values()))[:-1]]
     photo = np.ascontiguousarray(np.moveaxis(found.prediction.image.cpu().numpy(), 0, -1))
-    cards = _photo_card(photo) + "".join(_task_card(found.prediction[name], of) for name, of in stages.items())
+    cards = _photo_card(photo)
+    cards += "".join(_task_card(task, steps[name], stages[name]) for name, task in found.prediction.items())
     data = {name: readout(task) for name, task in found.prediction.items()}
     unsure = any(task.uncertainty is not None for task in found.prediction.values())
     return (
@@ -71,39 +71,43 @@ def _photo_card(photo: Picture) -> str:
     )
 
 
-def _task_card(task: TaskPrediction, stages: Sequence[tuple[str, Picture]]) -> str:
+def _task_card(task: TaskPrediction, steps: Sequence[Tensor], stages: Sequence[tuple[str, Picture]]) -> str:
     name = task.task.name
     *before, (last, after) = stages
     pictures = _image(after, f"{name}: {last}", "dm-after")
     for number, (stage, picture) in enumerate(before):
         hidden = "" if number == 0 else " hidden"
         pictures += _image(picture, f"{name}: {stage}", "dm-before", extra=f' data-stage="{number}"{hidden}')
-    note = escape(task.task.unit)
+    key = _legend(task, steps)
     if task.uncertainty is not None:
         values = task.uncertainty.float().cpu().numpy()
         top = float(np.percentile(values, 99))
         pictures += _image(heat(values, top), f"{name}: uncertainty", "dm-doubt")
-        note += f" · uncertainty 0 to {top:.2g} {escape(task.task.spread_unit)}"
+        words = f"Uncertainty: dark 0, bright {top:.2g} or more ({task.task.spread_unit})."
+        key += f'<p class="dm-legend dm-quiet">{escape(words)}</p>'
     if before:
         pictures += '<span class="dm-line" aria-hidden="true"></span>'
     return (
         f'<figure class="dm-card" data-task="{escape(name, quote=True)}"><figcaption><b>{escape(name)}</b> '
-        f'<span class="dm-quiet">{note}</span></figcaption>{_stack(after, pictures)}'
-        f'<p class="dm-value" aria-live="polite">&nbsp;</p>{_legend(task)}</figure>'
+        f'<span class="dm-quiet">{escape(task.task.unit)}</span></figcaption>{_stack(after, pictures)}'
+        f'<p class="dm-value" aria-live="polite">&nbsp;</p>{key}</figure>'
     )
 
 
-def _legend(task: TaskPrediction) -> str:
+def _legend(task: TaskPrediction, steps: Sequence[Tensor]) -> str:
     said = legend(task.task)
     if form_of(task.task, task.value) != NAMES:
         return f'<p class="dm-legend dm-quiet">{escape(said.reading)}</p>'
-    counts = np.bincount(task.value.cpu().numpy().astype(np.int64).ravel(), minlength=len(said.entries))
-    present = [said.entries[index] for index in np.argsort(-counts, kind="stable") if counts[index]]
+    before = [] if task.initial is None else [task.task.value(task.initial[None])[0]]
+    answers = [value.cpu().numpy().astype(np.int64).ravel() for value in (task.value, *before, *steps)]
+    counts = np.bincount(answers[0], minlength=len(said.entries))
+    on_the_way = np.bincount(np.concatenate(answers), minlength=len(said.entries))
+    present = [said.entries[index] for index in np.argsort(-counts, kind="stable") if on_the_way[index]]
     items = "".join(
         f'<li><span class="dm-swatch" style="background:rgb({r},{g},{b})"></span>{escape(name)}</li>'
         for name, (r, g, b) in present
     )
-    return f'<ul class="dm-legend" aria-label="classes in this picture, largest first">{items}</ul>'
+    return f'<ul class="dm-legend" aria-label="classes in these pictures, largest first">{items}</ul>'
 
 
 def _stack(like: Picture, inside: str, extra: str = "") -> str:

@@ -35,17 +35,29 @@
       const [right, up] = numbers.map(Math.round);
       return `${Math.abs(right)}° ${right < 0 ? "left" : "right"}, ${Math.abs(up)}° ${up < 0 ? "down" : "up"}`;
     }
-    return `${short(numbers[0])} ${task.unit}`;
+    return withUnit(numbers[0].toFixed(Math.abs(numbers[0]) >= 100 ? 0 : 2), task.unit);
   }
 
-  const short = (number) => (Math.abs(number) >= 100 ? number.toFixed(0) : number.toFixed(2));
+  // Probabilities are plain numbers, and the caption says that they are.
+  function withUnit(number, unit) {
+    if (unit === "degrees") return `${number}°`;
+    return unit.startsWith("probability") ? number : `${number} ${unit}`;
+  }
+
+  // Spreads are often far below the hundredths that a value is told in.
+  function spreadText(spread) {
+    if (spread === 0) return "0";
+    if (spread < 0.001) return "less than 0.001";
+    return spread >= 100 ? spread.toFixed(0) : spread.toPrecision(2);
+  }
 
   function line(task, x, y) {
     const after = told(task, task.after, x, y);
     let text = after;
     if (task.spread) {
-      const spread = `${short(valueAt(task, task.spread, x, y))} ${task.spreadUnit}`;
-      text += task.form === "number" && task.unit === task.spreadUnit ? ` ± ${spread}` : `, uncertainty ${spread}`;
+      const spread = withUnit(spreadText(valueAt(task, task.spread, x, y)), task.spreadUnit);
+      const same = task.form === "number" && task.unit === task.spreadUnit;
+      text += same && !spread.startsWith("less") ? ` ± ${spread}` : `, uncertainty ${spread}`;
     }
     if (task.before) {
       const before = told(task, task.before, x, y);
