@@ -14,7 +14,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow oldest lint format docs hooks clean distclean
+.PHONY: help demo test slow oldest audit lint format docs hooks clean distclean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ slow: $(VENV)/.has-dev ## The tests that train or draw at length, left out of `m
 oldest: $(VENV)/.has-dev ## The fast tests with the oldest versions that pyproject.toml admits (of all but torch)
 	$(BIN)/python tools/oldest_versions.py --venv $(VENV)/oldest train demo scale export video dev
 	OMP_NUM_THREADS=1 $(VENV)/oldest/bin/python -m pytest -n $(WORKERS)
+
+audit: $(VENV)/.has-dev ## What is publicly known against the packages installed, where that can be asked; no test depends on it
+	$(BIN)/python tools/audit.py train demo scale export video
 
 lint: $(VENV)/.has-dev ## Style, formatting, types, who may import whom, and the Dockerfile
 	$(BIN)/ruff check
