@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from diffusionmtl.cli import main
+from diffusionmtl.inference.calibration import class_entropy
+from diffusionmtl.inference.load import load
 
 
 @pytest.fixture
@@ -45,7 +47,10 @@ def test_calibrated_measured_and_used(run, tmp_path, capsys):
     assert {path.name for path in (tmp_path / "out0").glob("confidence/*")} == stated
     assert all((tmp_path / "out0/confidence" / name / "a.png").is_file() for name in stated)
     assert not (tmp_path / "out1/confidence").exists()
-    assert np.allclose(spreads[0], depth["scale"] * spreads[1] + depth["floor"], rtol=1e-4)
+    semseg = load(run, calibrated=False)(image, samples=2)["semseg"]
+    classes = class_entropy([(semseg.task, semseg.estimate[None])])[0].numpy()
+    right = depth["scale"] * spreads[1] + depth["floor"] + depth["classes"] * classes + depth["extent"] * answers[0]
+    assert np.allclose(spreads[0], right, rtol=1e-4)
 
     capsys.readouterr()
     assert main(["predict", str(run), str(image), "--out", str(tmp_path / "b"), "--noise-scale", "3"]) == 2

@@ -221,6 +221,12 @@ class TestError:
         stated, came_true = spoken(probabilities(odds, Temperature(1.0, 0.0)), label[:, 0].long())
         torch.testing.assert_close(stated, came_true, atol=1e-4, rtol=0)
 
+    def test_an_extent_is_a_number_per_pixel(self, task):
+        extent = task.extent(task.activate(noise(task)))
+        assert (extent is not None) == (task.kind in ("depth", "disparity"))
+        if extent is not None:
+            assert extent.shape == (N, H, W) and float(extent.min()) >= 0
+
 
 @every_kind
 class TestMeter:

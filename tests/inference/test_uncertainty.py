@@ -13,6 +13,7 @@ from diffusionmtl.inference.calibration import (
     Calibration,
     calibrated_confidence,
     calibration_for,
+    class_entropy,
     digest_of,
     read_calibration,
     save_calibration,
@@ -20,7 +21,15 @@ from diffusionmtl.inference.calibration import (
 from diffusionmtl.inference.draws import Ensemble
 from diffusionmtl.inference.fitting import fit_calibration
 from diffusionmtl.inference.predictor import Predictor
-from diffusionmtl.inference.uncertainty import CALIBRATED_ENTROPY, DRAWS, ENTROPY, MIRROR, measure_uncertainty
+from diffusionmtl.inference.uncertainty import (
+    CALIBRATED_ENTROPY,
+    CLASSES,
+    DRAWS,
+    ENTROPY,
+    EXPECTED,
+    MIRROR,
+    measure_uncertainty,
+)
 from diffusionmtl.metrics.calibration import Scale, Temperature
 from tests.toy import TASK_NAMES, TASKS, ToyDataset, labels_at
 
@@ -82,7 +91,11 @@ def test_measured_on_labels(fits):
     assert depth.unit == "m" and depth.pixels == 4 * 24 * 27 and depth.images == 4
     # The error grows with the spread, so the spread ranks as the oracle does.
     assert depth.ause[DRAWS] == pytest.approx(0, abs=1e-3) and depth.chance > 0.1
-    assert set(depth.ause) == {DRAWS, MIRROR} and set(semseg.ause) == {DRAWS, ENTROPY, CALIBRATED_ENTROPY, MIRROR}
+    assert set(depth.ause) == {DRAWS, EXPECTED, MIRROR, CLASSES}
+    assert set(semseg.ause) == {DRAWS, ENTROPY, CALIBRATED_ENTROPY, MIRROR}
+    assert depth.ause[EXPECTED] == pytest.approx(0, abs=1e-2)
+    # Classes are unsure where red is above 3/4, and there depth is off by most.
+    assert 0 < depth.ause[CLASSES] < depth.chance
     assert depth.after.error < 1e-3 < depth.before.error == pytest.approx(2 / 3 * (depth.error - 0.05) + 0.05, rel=1e-3)
     # Both draws are equal, so their spread says nothing; the entropy is higher where it is wrong.
     assert semseg.ause[DRAWS] == pytest.approx(semseg.chance, abs=1e-6)
@@ -116,6 +129,34 @@ def test_a_calibration_changes_no_answer(network):
     assert torch.allclose(plain["edge"].probability, plain["edge"].value, atol=1e-6)
     assert torch.allclose(told["edge"].probability, (plain["edge"].value.logit() / 2 - 1).sigmoid(), atol=1e-5)
     assert torch.allclose(told["semseg"].probability, plain["semseg"].estimate, atol=1e-6)
+
+
+def test_what_else_foretells_an_error_is_used(network):
+    """The classes' entropy and how far away things are, in one draw's answer as in the rows of a large one."""
+    told = Calibration(
+        "", 2, 1.0, {"depth": Scale(5.0, 0.25, classes=2.0, extent=0.5), "normals": Scale(0.0, 1.0, 3.0)}
+    )
+    plain = Predictor(network, (32, 32))(PICTURE, samples=2)
+    found = Predictor(network, (32, 32), calibration=told)(PICTURE, samples=2)
+    entropy = class_entropy([(SEMSEG, plain["semseg"].estimate[None])])[0]
+    assert 0 < float(entropy.min()) <= float(entropy.max()) <= 1
+    right = 5 * plain["depth"].uncertainty + 0.25 + 2 * entropy + 0.5 * plain["depth"].value[0]
+    assert torch.allclose(found["depth"].uncertainty, right, atol=1e-5)
+    assert torch.allclose(found["normals"].uncertainty, 1 + 3 * entropy, atol=1e-5)
+
+
+def test_without_classes_nothing_is_said_of_them():
+    assert class_entropy([(DEPTH, torch.ones(1, 1, 2, 2)), (BY_NAME["edge"], torch.full((1, 1, 2, 2), 0.3))]) is None
+    one, two = torch.full((1, 4, 1, 1), 0.25), torch.tensor([1.0, 0, 0, 0]).reshape(1, 4, 1, 1)
+    both = class_entropy([(SEMSEG, one), (DEPTH, torch.ones(1, 1, 1, 1)), (SEMSEG, two)])
+    assert float(both) == pytest.approx(0.5, abs=1e-3), "the mean of both"
+
+
+def test_a_calibration_of_an_earlier_version_is_read(tmp_path):
+    text = '{"weights": "", "samples": 2, "noise_scale": 1.0, "tasks": {"depth": {"scale": 2.0, "floor": 0.5}}}'
+    (tmp_path / "calibration.json").write_text(text)
+    found = read_calibration(tmp_path)
+    assert found is not None and found.tasks == {"depth": Scale(2.0, 0.5, 0.0, 0.0)}
 
 
 def test_the_probability_of_the_answer():
@@ -181,5 +222,5 @@ def test_one_draw_of_a_kind_without_probabilities_states_nothing():
     tasks = {task.name: task for task in Known.tasks}
     assert set(fit_calibration(Once(), ToyDataset(2), tasks, {0: frozenset(tasks)}, 1, 0)) == {"semseg"}
     found = measure_uncertainty(Once(), ToyDataset(2), tasks, {0: frozenset(tasks)}, 1, 0)
-    assert found["depth"].before is None and set(found["depth"].ause) == {MIRROR}
+    assert found["depth"].before is None and set(found["depth"].ause) == {MIRROR, CLASSES}
     assert math.isfinite(found["semseg"].before.error)

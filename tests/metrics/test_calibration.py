@@ -149,6 +149,22 @@ def test_scale_and_floor_of_errors_are_found():
 
 
 def test_a_spread_that_says_nothing_becomes_the_mean_error():
-    assert mc.fit_scale(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0])) == (0.0, 2.0)
+    assert mc.fit_scale(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0])) == mc.Scale(0.0, pytest.approx(2.0))
     unrelated = mc.fit_scale(drawn(20_000), -drawn(20_000, seed=1).clamp(min=1e-9).log())
     assert unrelated.floor + 0.5 * unrelated.scale == pytest.approx(1.0, rel=0.03) and unrelated.scale < 0.1
+
+
+def test_all_that_foretells_errors_is_found_and_what_does_not_is_left_out():
+    count = 60_000
+    spread, classes, extent = 0.01 * drawn(count), drawn(count, seed=1), 1 + 4 * drawn(count, seed=2)
+    noise = -drawn(count, seed=3).clamp(min=1e-9).log()
+    error = (0.3 * classes + 0.1 * extent) * noise
+    found = mc.fit_scale(spread, error, classes, extent)
+    assert found.classes == pytest.approx(0.3, rel=0.1) and found.extent == pytest.approx(0.1, rel=0.1)
+    assert found.scale * float(spread.mean()) + found.floor < 0.03
+    oracle = sums(error, error)
+    areas = [ms.ause(sums(doubt, error), oracle) for doubt in (spread, found.expected(spread, classes, extent))]
+    assert areas[1] < areas[0] - 0.02
+    # Without them, what is left is the mean error.
+    blind = mc.fit_scale(spread, error)
+    assert blind.expected(spread).mean() == pytest.approx(float(error.mean()), rel=0.02) and blind[2:] == (0.0, 0.0)

@@ -6,7 +6,7 @@ of them: the probabilities, and the spread, which becomes the error that is to b
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffusionmtl.errors import UserError
 from diffusionmtl.files import read_json, write_bytes_atomically
-from diffusionmtl.metrics.calibration import Scale, Temperature, probabilities
+from diffusionmtl.metrics.calibration import Scale, Temperature, entropy, probabilities
 from diffusionmtl.tasks import Task
 
 FILE_NAME = "calibration.json"
@@ -47,10 +47,34 @@ class Calibration:
         """The probability of yes (k = 1) or of each class; None for a kind that states none."""
         return stated_probability(task, estimate, self.tasks.get(task.name))
 
-    def expected_error(self, task: Task, spread: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-        """The error to expect where draws spread so far; the spread itself for a kind that states probabilities."""
+    def expected_error(
+        self,
+        task: Task,
+        estimate: Float[Tensor, "n a h w"],
+        spread: Float[Tensor, "n h w"],
+        classes: Float[Tensor, "n h w"] | None,
+    ) -> Float[Tensor, "n h w"]:
+        """The error to expect of an answer; the spread itself for a kind that states probabilities.
+
+        Args:
+            spread: of the draws.
+            classes: `class_entropy` of the same places.
+        """
         fitted = self.tasks.get(task.name)
-        return fitted.scale * spread + fitted.floor if isinstance(fitted, Scale) else spread
+        if not isinstance(fitted, Scale):
+            return spread
+        return fitted.expected(spread, classes, task.extent(estimate))
+
+
+def class_entropy(estimates: Iterable[tuple[Task, Float[Tensor, "n _ h w"]]]) -> Float[Tensor, "n h w"] | None:
+    """How unsure a network is of what things are: the entropy of its classes, 0 to 1; None if it tells no classes.
+
+    Where it does not know what it sees, its answers to other questions are worse too. Of several segmentation tasks
+    the mean.
+    """
+    odds = [task.log_odds(estimate) for task, estimate in estimates]
+    found = [entropy(of) for of in odds if of is not None and of.shape[1] > 1]
+    return torch.stack(found).mean(dim=0) if found else None
 
 
 def stated_probability(
@@ -125,7 +149,8 @@ def read_calibration(run: Path) -> Calibration | None:
 
 def _fitted(said: Mapping[str, Any]) -> Temperature | Scale:
     kind, positive = (Temperature, "temperature") if "temperature" in said else (Scale, "")
-    numbers = {word: float(said[word]) for word in kind._fields}
+    # Those of earlier versions have fewer.
+    numbers = {word: float(said.get(word, kind._field_defaults.get(word))) for word in kind._fields}
     if not all(map(math.isfinite, numbers.values())) or (positive and numbers[positive] <= 0):
         raise ValueError(numbers)
     if kind is Scale and min(numbers.values()) < 0:

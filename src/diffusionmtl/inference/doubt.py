@@ -15,7 +15,8 @@ from jaxtyping import Float, Float64, Shaped, UInt8
 from torch import Tensor
 
 from diffusionmtl.data.transforms import fit
-from diffusionmtl.inference.bands import Band, Estimates
+from diffusionmtl.inference.bands import Band
+from diffusionmtl.inference.calibration import class_entropy
 from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.metrics.calibration import Temperature, entropy
 from diffusionmtl.tasks import Task
@@ -65,7 +66,7 @@ def doubts(predictor: Predictor, image: UInt8[Tensor, "3 h w"], draws: Draws) ->
     for band in _bands(predictor, image, draws, initial=True):
         for row, task in enumerate(predictor.tasks):
             found = band.tasks[task.name]
-            sums[0, row] += uncertainty_map(predictor, task, found, draws).double().sum()
+            sums[0, row] += uncertainty_map(predictor, task, band, draws).double().sum()
             if found.initial is not None:
                 sums[1, row] += task.spread(torch.stack([found.initial, found.mean])).double().sum()
         pixels += band.tasks[names[0]].mean.shape[-2] * image.shape[-1]
@@ -81,9 +82,9 @@ def doubts(predictor: Predictor, image: UInt8[Tensor, "3 h w"], draws: Draws) ->
     }
 
 
-def uncertainty_map(predictor: Predictor, task: Task, found: Estimates, draws: Draws) -> Float[Tensor, "h w"]:
+def uncertainty_map(predictor: Predictor, task: Task, band: Band, draws: Draws) -> Float[Tensor, "h w"]:
     """What `Doubt.uncertainty` is the mean of; 0 where a network without noise has seen an image once."""
-    calibration = predictor.calibration
+    calibration, found = predictor.calibration, band.tasks[task.name]
     odds = task.log_odds(found.mean)
     if odds is not None:
         fitted = None if calibration is None else calibration.tasks.get(task.name)
@@ -95,7 +96,8 @@ def uncertainty_map(predictor: Predictor, task: Task, found: Estimates, draws: D
     # A calibration speaks of the draws for one image, not of those that its mirror image joins.
     if calibration is None or draws.flip:
         return found.spread[0]
-    return calibration.expected_error(task, found.spread)[0]
+    classes = class_entropy((other, band.tasks[other.name].mean) for other in predictor.tasks)
+    return calibration.expected_error(task, found.mean, found.spread, classes)[0]
 
 
 def uncertainty_unit(task: Task) -> str:
@@ -113,7 +115,7 @@ def answers_and_doubts(
     for band in _bands(predictor, image, draws):
         for task in chosen:
             found = band.tasks[task.name]
-            parts[task.name].append((task.value(found.mean)[0], uncertainty_map(predictor, task, found, draws)))
+            parts[task.name].append((task.value(found.mean)[0], uncertainty_map(predictor, task, band, draws)))
     return {
         name: (torch.cat([v for v, _ in rows], dim=-2), torch.cat([u for _, u in rows], dim=-2))
         for name, rows in parts.items()

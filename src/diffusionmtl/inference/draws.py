@@ -11,6 +11,7 @@ from torch import Tensor
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.evaluation import EvaluationBatch, evaluation_batches
 from diffusionmtl.errors import UserError
+from diffusionmtl.inference.calibration import class_entropy
 from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.tasks import Task
 
@@ -86,6 +87,7 @@ class Answered:
         task: as the network knows it.
         draws: activated answers.
         mirrored: one for the mirror image, turned back; None if it was not asked for.
+        classes: `calibration.class_entropy` of the first draw; None for a network that tells no classes.
     """
 
     index: int
@@ -94,6 +96,7 @@ class Answered:
     mirrored: Float[Tensor, "1 a h w"] | None
     label: Shaped[Tensor, "1 k h w"]
     valid: Bool[Tensor, "1 h w"]
+    classes: Float[Tensor, "1 h w"] | None = None
 
     @property
     def estimate(self) -> Float[Tensor, "1 a h w"]:
@@ -104,6 +107,11 @@ class Answered:
     def spread(self) -> Float[Tensor, "1 h w"] | None:
         """Of the draws; None for a single one."""
         return self.task.spread(self.draws) if len(self.draws) > 1 else None
+
+    @property
+    def extent(self) -> Float[Tensor, "1 h w"] | None:
+        """How large the answer is, for a kind whose errors grow with it."""
+        return self.task.extent(self.estimate)
 
     @property
     def label_index(self) -> Int64[Tensor, "1 h w"]:
@@ -136,6 +144,7 @@ def answered(
     for batch in evaluation_batches(dataset, chosen, source.size, BATCH):
         for size in dict.fromkeys(batch.sizes):
             rows = [row for row, other in enumerate(batch.sizes) if other == size]
+            classes = _classes(source, batch, rows, size, seed)
             for task, draws, turned in _looked(source, batch, rows, size, samples, seed, mirror):
                 word = words.get(task.name)
                 for at, row in enumerate(rows):
@@ -144,10 +153,22 @@ def answered(
                         continue
                     label, valid = (x.as_subclass(Tensor) for x in dataset.label(index, word))
                     mirrored = None if turned is None else turned[at : at + 1]
-                    yield Answered(index, task, draws[:, at : at + 1], mirrored, label[None], valid)
+                    unsure = None if classes is None else classes[at : at + 1]
+                    yield Answered(index, task, draws[:, at : at + 1], mirrored, label[None], valid, unsure)
         done += len(batch.indices)
         if progress is not None:
             progress(done, len(chosen))
+
+
+def _classes(
+    source: Source, batch: EvaluationBatch, rows: Sequence[int], size: tuple[int, int], seed: int
+) -> Tensor | None:
+    """The entropy of the classes [b h w], by a look of its own: draws are held of one task at a time."""
+    if all(type(task).log_odds is Task.log_odds or task.channels < 2 for task in source.tasks):
+        return None
+    seen = source.draws(batch.image[list(rows)], [batch.indices[row] for row in rows], 1, seed, size)
+    found = class_entropy((task, draws[0]) for task, draws in seen)
+    return None if found is None else found.cpu().float()
 
 
 def _looked(

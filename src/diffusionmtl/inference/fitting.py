@@ -40,21 +40,27 @@ class Fit:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Some pixels: log odds [p k] and labels, or spreads [p] and errors."""
+    """Some pixels: log odds [p k] and labels, or spreads [p] and errors.
+
+    Attributes:
+        classes, extent: what else may foretell an error, [p]; None where there is no such.
+    """
 
     stated: Tensor
     came: Tensor
+    classes: Tensor | None = None
+    extent: Tensor | None = None
 
     def fit(self) -> Temperature | Scale:
         if self.stated.ndim == 2:
             return mc.fit_temperature(self.stated, self.came)
-        return mc.fit_scale(self.stated, self.came)
+        return mc.fit_scale(self.stated, self.came, self.classes, self.extent)
 
     def figures(self, fitted: Temperature | Scale) -> dict[str, float]:
         everywhere = torch.ones(len(self.stated), dtype=torch.bool)
         if isinstance(fitted, Scale):
-            sums = mc.expected_error_sums(ranked_sums(self.stated, self.came, everywhere), fitted)
-            expected = fitted.scale * self.stated + fitted.floor
+            expected = fitted.expected(self.stated, self.classes, self.extent)
+            sums = mc.expected_error_sums(ranked_sums(expected, self.came, everywhere), AS_SPREAD)
             within = {f"within_{k}": float((self.came <= k * expected).double().mean()) for k in (1, 2, 3)}
             return {"calibration_error": mc.calibration_error(sums), **within}
         probability = mc.probabilities(self.stated, fitted)
@@ -104,11 +110,18 @@ def _sampled(answer: Answered, most: int, seed: int) -> _Sample | None:
     if spread is None:
         return None
     error = answer.task.error(answer.task.value(answer.estimate), answer.label)
-    return _Sample(spread.flatten()[pixels], error.flatten()[pixels])
+    hints = [None if x is None else x.flatten()[pixels] for x in (answer.classes, answer.extent)]
+    return _Sample(spread.flatten()[pixels], error.flatten()[pixels], *hints)
 
 
 def _joined(samples: list[_Sample]) -> _Sample:
-    return _Sample(torch.cat([sample.stated for sample in samples]), torch.cat([sample.came for sample in samples]))
+    def all_of(word: str) -> Tensor | None:
+        parts = [getattr(sample, word) for sample in samples]
+        return None if any(part is None for part in parts) else torch.cat(parts)
+
+    stated, came = all_of("stated"), all_of("came")
+    assert stated is not None and came is not None
+    return _Sample(stated, came, all_of("classes"), all_of("extent"))
 
 
 def _fit(samples: list[_Sample]) -> Fit:

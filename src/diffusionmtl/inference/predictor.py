@@ -16,7 +16,7 @@ from diffusionmtl import files
 from diffusionmtl.data.transforms import fit
 from diffusionmtl.diffusion import NoiseSource, ScaledNoise, SeededNoise
 from diffusionmtl.inference.bands import FINAL, INITIAL, Band, Estimates, bands
-from diffusionmtl.inference.calibration import Calibration
+from diffusionmtl.inference.calibration import Calibration, class_entropy
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.inference.tiles import FieldNoise, Maps, Plan, Tiling, blended
 from diffusionmtl.metrics.calibration import Temperature
@@ -106,10 +106,12 @@ class Predictor:
         if self.calibration is None:
             return band
         found = dict(band.tasks)
+        classes = class_entropy((task, found[task.name].mean) for task in self.tasks)
         for task in self.tasks:
             part = found[task.name]
             if part.spread is not None:
-                found[task.name] = replace(part, spread=self.calibration.expected_error(task, part.spread))
+                expected = self.calibration.expected_error(task, part.mean, part.spread, classes)
+                found[task.name] = replace(part, spread=expected)
         return replace(band, tasks=found)
 
     def bands(

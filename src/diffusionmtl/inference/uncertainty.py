@@ -20,6 +20,7 @@ from diffusionmtl.tasks import Task
 
 DRAWS, ENTROPY, MIRROR = "draws", "entropy", "mirror"
 CALIBRATED_ENTROPY = "entropy, calibrated"
+CLASSES, EXPECTED = "classes", "expected error"
 _FEW = 1e-3
 
 
@@ -93,8 +94,8 @@ def measure_uncertainty(
     """Per task of the source that has a valid labelled pixel; see `draws.answered` for the arguments.
 
     The errors are those of the mean of all draws. They are ranked by the spread of the draws; by the entropy of the
-    first draw alone, for kinds that state probabilities; and by the spread of the first draw and what it becomes in the
-    mirror.
+    first draw alone, for kinds that state probabilities; by the spread of the first draw and what it becomes in the
+    mirror; by the entropy of the classes, for tasks that tell none; and by the expected error, if it is calibrated.
 
     Args:
         watch: sees everything that is answered.
@@ -140,6 +141,8 @@ class _Sums:
         doubts: dict[str, Tensor] = {}
         if answer.spread is not None:
             doubts[DRAWS] = answer.spread
+            if isinstance(self._fitted, Scale):
+                doubts[EXPECTED] = self._fitted.expected(answer.spread, answer.classes, answer.extent)
         odds = self._task.log_odds(answer.draws[0])
         if odds is not None:
             doubts[ENTROPY] = mc.entropy(odds)
@@ -148,6 +151,8 @@ class _Sums:
                 doubts[CALIBRATED_ENTROPY] = mc.entropy(moved)
         if answer.mirrored is not None:
             doubts[MIRROR] = self._task.spread(torch.stack([answer.draws[0], answer.mirrored]))
+        if answer.classes is not None and (odds is None or odds.shape[1] == 1):
+            doubts[CLASSES] = answer.classes
         return doubts
 
     def _add_probability(self, when: str, odds: Tensor, answer: Answered, fitted: Temperature) -> None:
@@ -162,8 +167,8 @@ class _Sums:
     def summary(self) -> Uncertainty:
         if DRAWS in self._ranked and not self._stated:
             self._stated["before"] = mc.expected_error_sums(self._ranked[DRAWS], AS_SPREAD)
-            if isinstance(self._fitted, Scale):
-                self._stated["after"] = mc.expected_error_sums(self._ranked[DRAWS], self._fitted)
+            if EXPECTED in self._ranked:
+                self._stated["after"] = mc.expected_error_sums(self._ranked[EXPECTED], AS_SPREAD)
         return Uncertainty(
             images=self._images,
             pixels=self.pixels,

@@ -34,10 +34,31 @@ class Temperature(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """The expected error is `scale` times the spread, plus `floor`."""
+    """The expected error is a sum of what foretells it, each times a number of 0 or more.
+
+    Attributes:
+        scale: of the spread.
+        floor: what is expected anyway.
+        classes: of the entropy of the classes at the same place, as the segmentation tasks of the network state them.
+        extent: of the answer itself, for kinds whose errors grow with it.
+    """
 
     scale: float
     floor: float
+    classes: float = 0.0
+    extent: float = 0.0
+
+    def expected(
+        self,
+        spread: Float[Tensor, "*pixels"],
+        classes: Float[Tensor, "*pixels"] | None = None,
+        extent: Float[Tensor, "*pixels"] | None = None,
+    ) -> Float[Tensor, "*pixels"]:
+        """The error to expect; what is not known counts as 0."""
+        found = self.scale * spread + self.floor
+        if classes is not None:
+            found = found + self.classes * classes
+        return found if extent is None else found + self.extent * extent
 
 
 def probabilities(log_odds: Float[Tensor, "n k *rest"], fitted: Temperature) -> Float[Tensor, "n k *rest"]:
@@ -125,22 +146,30 @@ def fit_temperature(log_odds: Float[Tensor, "p k"], label: Int64[Tensor, "p"]) -
     return Temperature(1 / float(coldness().detach()), float(free.detach()[1]) if len(free) > 1 else 0.0)
 
 
-def fit_scale(spread: Float[Tensor, "p"], error: Float[Tensor, "p"]) -> Scale:
-    """Scale and floor under which p errors are most probable, each exponential with its expected error as its mean."""
-    s, e = spread.double(), error.double()
-    typical, mean = float(s.mean()), float(e.mean())
-    if typical <= 0 or mean <= 0:
+def fit_scale(
+    spread: Float[Tensor, "p"],
+    error: Float[Tensor, "p"],
+    classes: Float[Tensor, "p"] | None = None,
+    extent: Float[Tensor, "p"] | None = None,
+) -> Scale:
+    """Numbers under which p errors are most probable, each exponential with its expected error as its mean."""
+    e, mean = error.double(), float(error.double().mean())
+    given = {"scale": spread, "floor": torch.ones_like(spread), "classes": classes, "extent": extent}
+    typical = {word: float(x.double().mean()) for word, x in given.items() if x is not None}
+    told = [word for word, size in typical.items() if size > 0]
+    if mean <= 0:
         return Scale(0.0, mean)
-    s, e = s / typical, e / mean
-    free = torch.full((2,), 0.5, dtype=torch.float64).log().requires_grad_()
+    hints = torch.stack([given[word].double() / typical[word] for word in told], dim=1)
+    e = e / mean
+    free = torch.full((len(told),), 1 / len(told), dtype=torch.float64).log().requires_grad_()
 
     def loss() -> Tensor:
-        expected = free.exp()[0] * s + free.exp()[1]
+        expected = hints @ free.exp()
         return (expected.log() + e / expected).mean()
 
     _minimise(loss, free)
-    scale, floor = free.detach().exp().tolist()
-    return Scale(scale * mean / typical, floor * mean)
+    numbers = {word: x * mean / typical[word] for word, x in zip(told, free.detach().exp().tolist(), strict=True)}
+    return Scale(**{word: numbers.get(word, 0.0) for word in Scale._fields})
 
 
 def _minimise(loss: Callable[[], Tensor], free: Tensor) -> None:

@@ -4,7 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from diffusionmtl.inference.uncertainty import CALIBRATED_ENTROPY, DRAWS, ENTROPY, MIRROR, Uncertainty
+from diffusionmtl.inference.uncertainty import (
+    CALIBRATED_ENTROPY,
+    CLASSES,
+    DRAWS,
+    ENTROPY,
+    EXPECTED,
+    MIRROR,
+    Uncertainty,
+)
 from diffusionmtl.metrics.sparsification import FRACTIONS
 from diffusionmtl.report.diagram import Axis
 from diffusionmtl.report.plot import dot_radius
@@ -12,7 +20,14 @@ from diffusionmtl.report.plot import dot_radius
 _WIDTH, _ROW, _HEAD = 860.0, 300.0, 44.0
 _LEFT, _MIDDLE, _PANEL, _HEIGHT, _DOWN = 62.0, 600.0, 230.0, 210.0, 44.0
 _KEY, _ERRORS = 310.0, 166.0
-_STYLES = {DRAWS: "draws", ENTROPY: "entropy", CALIBRATED_ENTROPY: "calibrated", MIRROR: "mirror"}
+_STYLES = {
+    DRAWS: "draws",
+    ENTROPY: "entropy",
+    CALIBRATED_ENTROPY: "calibrated",
+    EXPECTED: "calibrated",
+    MIRROR: "mirror",
+    CLASSES: "classes",
+}
 
 # The report's colours by day and by night; a file of its own has to bring them along.
 _STYLE = """
@@ -20,14 +35,15 @@ svg { font: 13px system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Aria
 .paper { fill: #ffffff } text { fill: #21262b } .soft { fill: #5d666e; font-size: 12px } .head { font-weight: 600 }
 .title { font-weight: 600; font-size: 15px } .grid { stroke: #e3e0d8 } .axis { stroke: #5d666e }
 .line { fill: none; stroke-width: 2 } .draws { stroke: #14748a } .entropy { stroke: #c2582b }
-.calibrated { stroke: #8a6d14; stroke-dasharray: 6 3 } .mirror { stroke: #6a4c93 }
+.calibrated { stroke: #8a6d14; stroke-dasharray: 6 3 } .mirror { stroke: #6a4c93 } .classes { stroke: #3f7d3a }
 .oracle { stroke: #5d666e; stroke-dasharray: 2 3 } .chance { stroke: #b9b4a8 } .diagonal { stroke: #b9b4a8 }
 .before { stroke: #c2582b; fill: none } .after { stroke: #14748a; fill: #14748a; fill-opacity: 0.35 }
 .middle { text-anchor: middle } .end { text-anchor: end }
 @media (prefers-color-scheme: dark) {
   .paper { fill: #1c2024 } text { fill: #e6e3dc } .soft { fill: #9ba4ab }
   .grid { stroke: #31373d } .axis { stroke: #9ba4ab } .draws { stroke: #63c1d4 } .entropy { stroke: #f0956a }
-  .calibrated { stroke: #d9bb5c } .mirror { stroke: #b79be0 } .oracle { stroke: #9ba4ab }
+  .calibrated { stroke: #d9bb5c } .mirror { stroke: #b79be0 } .classes { stroke: #8cc987 }
+  .oracle { stroke: #9ba4ab }
   .chance, .diagonal { stroke: #5d666e } .before { stroke: #f0956a } .after { stroke: #63c1d4; fill: #63c1d4 }
 }
 """

@@ -2,7 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from diffusionmtl.inference.uncertainty import CALIBRATED_ENTROPY, DRAWS, ENTROPY, MIRROR, Reliability, Uncertainty
+from diffusionmtl.inference.uncertainty import (
+    CALIBRATED_ENTROPY,
+    CLASSES,
+    DRAWS,
+    ENTROPY,
+    EXPECTED,
+    MIRROR,
+    Reliability,
+    Uncertainty,
+)
 from diffusionmtl.metrics.sparsification import FRACTIONS
 from diffusionmtl.report import plot
 from diffusionmtl.report.charts import Chart
@@ -13,14 +22,18 @@ _STYLES = {
     DRAWS: "line hue0",
     ENTROPY: "line hue1",
     CALIBRATED_ENTROPY: "line hue3",
+    EXPECTED: "line hue3 dashed",
     MIRROR: "line hue2",
+    CLASSES: "line hue1 dashed",
     _ORACLE: "line plain dashed",
 }
 _WORDS = {
     DRAWS: "spread of the draws",
     ENTROPY: "entropy of one draw",
     CALIBRATED_ENTROPY: "its entropy, calibrated",
+    EXPECTED: "expected error",
     MIRROR: "difference to the mirror image",
+    CLASSES: "entropy of the classes",
     _ORACLE: "the errors themselves, which nothing beats",
     _CHANCE: "knowing nothing",
 }

@@ -228,6 +228,10 @@ class Task(ABC):
         """
         return None
 
+    def extent(self, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n h w"] | None:
+        """How large answers are, 0 or more, for a kind whose errors grow with them; by default None."""
+        return None
+
     def charts(
         self, estimate: Float[Tensor, "n a h w"], label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]
     ) -> tuple[Counts, ...]:

@@ -165,6 +165,10 @@ class Depth(Task):
             return torch.ones_like(value)
         return (1 - spread / value / (_RATIO - 1)).clamp(min=0)
 
+    def extent(self, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n h w"]:
+        """The value itself: what is far is misjudged by more."""
+        return estimate[:, 0]
+
     def is_right(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Bool[Tensor, "n h w"]:
         """Where the ratio of both is below 1.25, whichever is larger."""
         one, other = value[:, 0], label[:, 0]
