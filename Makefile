@@ -29,7 +29,7 @@ slow: $(VENV)/.has-dev ## The tests that train or draw at length, left out of `m
 	$(PYTEST) -n $(WORKERS) -m slow
 
 oldest: $(VENV)/.has-dev ## The fast tests with the oldest versions that pyproject.toml admits (of all but torch)
-	$(BIN)/python tools/oldest_versions.py --venv $(VENV)/oldest train demo scale export video dev
+	$(BIN)/python tools/oldest_versions.py --venv $(VENV)/oldest
 	OMP_NUM_THREADS=1 $(VENV)/oldest/bin/python -m pytest -n $(WORKERS)
 
 audit: $(VENV)/.has-dev ## What is publicly known against the packages installed, where that can be asked; no test depends on it

@@ -1,5 +1,6 @@
 """The oldest versions that may be installed: read rightly from what pyproject.toml says, and never a bad one."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,24 @@ def test_every_requirement_names_its_oldest_version(tool):
     extras = ["train", "demo", "scale", "export", "video", "docs", "dev"]
     found = tool.oldest(tool.required(ROOT / "pyproject.toml", extras))
     assert found["torch"] >= Version("2.6") and {"lightning", "gradio", "ray", "onnx", "av", "sphinx"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("ERROR: ResolutionImpossible: for help visit https://pip.pypa.io", 1),
+        ("ERROR: Could not find a version that satisfies the requirement a==1 (from versions: 2.0, 2.1)", 1),
+        ("ERROR: Could not find a version that satisfies the requirement a==1 (from versions: none)", 3),
+        ("ERROR: Could not install packages due to an OSError: HTTPSConnectionPool: Max retries exceeded", 3),
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", 3),
+    ],
+)
+def test_whose_fault_it_is_that_nothing_is_installed(tool, capsys, tmp_path, said, status):
+    tries = tmp_path / "tries"
+    script = f"open({str(tries)!r}, 'a').write('x'); import sys; print({said!r}, file=sys.stderr); sys.exit(1)"
+    assert tool.installed([sys.executable, "-c", script]) == status
+    assert tries.read_text() == "xx" and capsys.readouterr().out.count(said) == 2
+    assert tool.installed([sys.executable, "-c", script.replace("sys.exit(1)", "sys.exit(0)")]) == 0
 
 
 def test_releases_with_malicious_code_are_never_admitted(tool):

