@@ -17,6 +17,11 @@ from diffusionmtl.presets import config_file
 CONFIG = "--config"
 PRESET = "--preset"
 REPEATABLE = ("--data",)
+_MISSING = re.compile(r"the following arguments are required: (.*)")
+_TOO_FEW = re.compile(r"argument (\S+): expected (\d+) arguments?")
+_RANGE = re.compile(r"--(\S+): Not of type \w+: (\S+) does not conform to restriction (.*)")
+_NO_NUMBER = re.compile(r"--(\S+): Not of type \w+: (?:invalid literal|could not convert).*'(.*)'")
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 _WRONG_TYPE = re.compile(r'Parser key "(.+?)": (?:Expected an? (.*?)\. Got value: (.*)|(.*))')
 
 
@@ -38,9 +43,33 @@ class Parser(ArgumentParser):
         line = " ".join(message.split())
         if wrong := _WRONG_TYPE.fullmatch(line):
             line = _in_words(*wrong.groups(default=""))
+        if missing := _MISSING.fullmatch(line):
+            line = self._missing(missing[1].split(", "))
+        if few := _TOO_FEW.fullmatch(line):
+            line = f"{few[1]}: give {few[2]} values, one after the other"
+        if other := _NO_NUMBER.fullmatch(line):
+            line = f"--{other[1]} {other[2]}: expected a number"
+        if beyond := _RANGE.fullmatch(line):
+            line = f"--{beyond[1]} {beyond[2]}: must be {_limits(beyond[3])}"
         if "nrecognized arguments:" in line:
             line = _unknown(line.partition("arguments:")[2].split(), list(self._option_string_actions))
         raise UserError(f"{line} (see {self.prog} --help)")
+
+    def _missing(self, names: Sequence[str]) -> str:
+        """What has to be said and was not, and how somebody would say it."""
+        options = {action.dest: action.option_strings[-1] for action in self._actions if action.option_strings}
+        said = " and ".join(options.get(name, name.upper()) for name in names)
+        example = (self.epilog or "").replace("Example: ", "; for example: ", 1)
+        return f"{said} {'is' if len(names) == 1 else 'are'} missing{example}"
+
+
+def _limits(restriction: str) -> str:
+    """`v>=1 and v<=9` for people."""
+    between = re.fullmatch(r"v>=(\S+) and v<=(\S+)", restriction)
+    if between:
+        return f"from {between[1]} to {between[2]}"
+    words = re.sub(r"v>=(\S+)", r"\1 or more", restriction)
+    return re.sub(r"v>(\S+)", r"more than \1", words)
 
 
 def _unknown(words: Sequence[str], options: Sequence[str]) -> str:
@@ -56,7 +85,9 @@ def _in_words(option: str, expected: str, got: str, other: str) -> str:
     """`Expected a typing.Literal['a', 'b']` for people."""
     known = re.findall(r"'([^']+)'", expected) if "Literal" in expected else []
     kind = re.sub(r"<class '(.*?)'>", r"\1", expected)
-    said = other or (f"expected one of {', '.join(known)}.{nearest(got, known)}" if known else f"expected {kind}")
+    said = other or (
+        f"expected one of {', '.join(known)}.{nearest(got, known)}" if known else f"expected {_KINDS.get(kind, kind)}"
+    )
     return f"--{option.replace('_', '-')} {got}".rstrip() + f": {said}"
 
 

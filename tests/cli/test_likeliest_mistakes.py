@@ -67,7 +67,7 @@ def folder_misspelt(desk):
     return [*desk.train(), "--data", "my-dta"]
 
 
-@says("my-data/dataset.yaml: no such file; a minimal one for this folder, guessed from its labels: tasks: {...}")
+@says("my-data/dataset.yaml: no such file; write it and name the classes. Guessed from the labels: tasks: {...}")
 def not_described(desk):
     (desk.data / "dataset.yaml").unlink()
     return desk.train()

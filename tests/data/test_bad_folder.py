@@ -138,7 +138,7 @@ class TestDescription:
         save(root / "train/things/a.png", np.full((H, W), 3, np.uint8))
         save(root / "train/far/a.npy", np.ones((H, W), np.float32))
         message = (
-            r"dataset\.yaml: no such file; a minimal one for this folder, guessed from its labels: "
+            r"dataset\.yaml: no such file; write it and name the classes\. Guessed from the labels: "
             r"tasks: \{depth: \{kind: depth\}, far: \{kind: depth\}, normals: \{kind: normals\}, "
             r"odd: \{kind: saliency\}, semseg: \{kind: segmentation, classes: \[class0, class1\]\}, "
             r"things: \{kind: segmentation, classes: \[class0, class1, class2, class3\]\}\}$"

@@ -72,7 +72,7 @@ def _how_to_describe(root: Path) -> str:
             "write e.g. tasks: {depth: {kind: depth}}"
         )
     said = ", ".join(f"{name}: {_flow(settings)}" for name, settings in guessed.items())
-    return f"{path}: no such file; a minimal one for this folder, guessed from its labels: tasks: {{{said}}}"
+    return f"{path}: no such file; write it and name the classes. Guessed from the labels: tasks: {{{said}}}"
 
 
 def _flow(settings: dict[str, Any]) -> str:
