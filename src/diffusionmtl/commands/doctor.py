@@ -166,7 +166,8 @@ def _look_at_torch(found: Diagnosis, test: bool) -> None:
     except Exception as error:  # a torch that was built for another machine fails in ways of its own
         found.problems.append(f"torch cannot be imported: {in_one_line(error, 300, typed=True)}")
         return
-    found.devices = [Device("cpu", f"{torch.get_num_threads()} threads", _memory("MemTotal"))]
+    threads = torch.get_num_threads()
+    found.devices = [Device("cpu", f"{threads} thread{'s' * (threads > 1)}", _memory("MemTotal"))]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         about = torch.cuda.get_device_properties(index)
         found.devices.append(Device(f"cuda:{index}", about.name, about.total_memory))
