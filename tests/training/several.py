@@ -35,6 +35,7 @@ from tests.toy import TASKS
 
 SIZE = (32, 64)
 IMAGES = 4
+PIECES = (slice(0, 3), slice(3, 4))
 # Per step and image, which of the five tasks is labelled. With two processes the first has images 0 and 1.
 LABELS = (
     [[1, 1, 1, 0, 0], [0, 1, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]],  # the second has no label at all
@@ -104,6 +105,8 @@ def main(out: Path, method: str, taught: bool, strategy: str, recomputed: Again)
         logger=log,
         plugins=[AtomicCheckpoints()],
         enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        inference_mode=strategy != "fsdp",
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -111,12 +114,17 @@ def main(out: Path, method: str, taught: bool, strategy: str, recomputed: Again)
     before = out.with_suffix(".before")
     start = before if before.exists() else None
     loader = torch.utils.data.DataLoader(batches(rank, world), batch_size=None)
-    trainer.fit(trained, loader, ckpt_path=start, weights_only=True)
+    # What is held out is seen whole by every process, in pieces of another size than those of training.
+    held_out = [collate(samples_of(batch, TASKS)[rows], TASKS) for batch in batches(0, 1) for rows in PIECES]
+    shown = torch.utils.data.DataLoader(held_out, batch_size=None)
+    trainer.fit(trained, loader, shown, ckpt_path=start, weights_only=True)
+    scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("dev/")}
     weights = whole({name: value.detach() for name, value in trained.state_dict().items()})
     held = sum(local(p).numel() for p in trained.parameters()) / sum(p.numel() for p in trained.parameters())
     trainer.save_checkpoint(out.with_suffix(".ckpt"))
     if rank == 0:
-        torch.save({"held": held, "weights": weights, "gradients": record.gradients, "log": log.rows}, out)
+        kept = {"held": held, "weights": weights, "gradients": record.gradients, "dev": scores}
+        torch.save({**kept, "log": [row for row in log.rows if "train/total" in row]}, out)
 
 
 if __name__ == "__main__":

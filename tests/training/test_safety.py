@@ -27,10 +27,10 @@ NAMES = RunFolder(Path())
 
 
 class HalfWritten:
-    """A stream on a disk that gets full halfway."""
+    """A stream on a disk that gets full halfway, or takes nothing any more."""
 
-    def __init__(self, stream):
-        self.stream = stream
+    def __init__(self, stream, number):
+        self.stream, self.number = stream, number
 
     def __enter__(self):
         return self
@@ -40,11 +40,18 @@ class HalfWritten:
 
     def write(self, data):
         self.stream.write(data[: len(data) // 2])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(self.number, os.strerror(self.number))
 
 
-@pytest.mark.parametrize("name", ["last.ckpt", "last.safetensors"])
-def test_a_full_disk_costs_no_checkpoint(whole, tmp_path, monkeypatch, capsys, name):
+@pytest.mark.parametrize(
+    ("name", "number", "advice"),
+    [
+        ("last.ckpt", errno.ENOSPC, "make room"),
+        ("last.safetensors", errno.ENOSPC, "make room"),
+        ("last.ckpt", errno.EROFS, "make it writable"),
+    ],
+)
+def test_a_full_disk_costs_no_checkpoint(whole, tmp_path, monkeypatch, capsys, name, number, advice):
     usual = Path.open
     writes = []
 
@@ -52,7 +59,7 @@ def test_a_full_disk_costs_no_checkpoint(whole, tmp_path, monkeypatch, capsys, n
         stream = usual(path, mode, *args, **kwargs)
         if "w" in mode and name in path.name:
             writes.append(path)
-            return HalfWritten(stream) if len(writes) == 2 else stream
+            return HalfWritten(stream, number) if len(writes) == 2 else stream
         return stream
 
     settings = tiny()
@@ -64,8 +71,7 @@ def test_a_full_disk_costs_no_checkpoint(whole, tmp_path, monkeypatch, capsys, n
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert name in said[0]
-    assert "No space left on device" in said[0]
-    assert "previous one is still there" in said[0]
+    assert f"({os.strerror(number)}); the previous one is still there: {advice}" in said[0]
     assert not list(out.rglob("*.part"))
     first_epoch = torch.load(out / "checkpoints" / LAST_CHECKPOINT, weights_only=True)
     assert first_epoch["global_step"] == STEPS_PER_EPOCH

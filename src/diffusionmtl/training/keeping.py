@@ -1,5 +1,6 @@
 """What a run leaves on disk: the checkpoint to resume from and the weights to predict with, never half written."""
 
+import errno
 import io
 import math
 import os
@@ -221,7 +222,8 @@ class Keep(Checkpoint):
 
 
 def _unwritten(path: Path, error: OSError) -> UserError:
+    there = "; the previous one is still there" if path.is_file() else ""
+    mend = "make it writable" if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else "make room"
     return UserError(
-        f"{path}: cannot be written ({error.strerror or error}); the previous one is still there: "
-        "make room, then continue with --resume"
+        f"{path}: cannot be written ({error.strerror or error}){there}: {mend}, then continue with --resume"
     )
