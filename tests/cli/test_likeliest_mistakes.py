@@ -150,7 +150,7 @@ def colours_instead_of_classes(desk):
     return desk.train()
 
 
-@says("  warning: task 'semseg': every known pixel is wall; a mask of 0 and 255 must be saved as 0 and 1 ...")
+@says("  warning: task 'semseg': every known pixel is wall; a mask of 0 and 255 needs kind: saliency, ...")
 def mask_of_0_and_255(desk):
     for path in desk.labels("semseg"):
         Image.fromarray(np.eye(H, W, dtype=np.uint8) * 255).save(path)

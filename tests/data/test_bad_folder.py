@@ -135,12 +135,13 @@ class TestDescription:
     def test_missing_says_what_a_minimal_one_would_be(self, root):
         (root / "dataset.yaml").unlink()
         save(root / "train/odd/a.png", np.eye(H, W, dtype=np.uint8) * 255)
+        save(root / "train/person_mask/a.png", np.repeat(np.uint8([[0], [255]]), H // 2, 0).repeat(W, 1))
         save(root / "train/things/a.png", np.full((H, W), 3, np.uint8))
         save(root / "train/far/a.npy", np.ones((H, W), np.float32))
         message = (
             r"dataset\.yaml: no such file; write it and name the classes\. Guessed from the labels: "
             r"tasks: \{depth: \{kind: depth\}, far: \{kind: depth\}, normals: \{kind: normals\}, "
-            r"odd: \{kind: saliency\}, semseg: \{kind: segmentation, classes: \[class0, class1\]\}, "
+            r"odd: \{kind: saliency\}, person_mask: \{kind: saliency\}, semseg: \{kind: segmentation, classes: \[class0, class1\]\}, "
             r"things: \{kind: segmentation, classes: \[class0, class1, class2, class3\]\}\}$"
         )
         refused(message, opened, root)
@@ -156,7 +157,7 @@ class TestDescription:
         (root / "dataset.yaml").unlink()
         for task in TASKS:
             os.rename(root / "train" / task.name, root / task.name)
-        refused(r"dataset\.yaml: no such file, and no <split>/images with .*write e\.g\. tasks:", opened, root)
+        refused(r"dataset\.yaml: no such file, and no train/images with .*move the images to train/images", opened, root)
 
     @pytest.mark.parametrize(
         ("text", "message"),

@@ -240,6 +240,15 @@ def test_what_looks_wrong_about_all_labels_of_a_task_is_told(root):
     assert doubt.startswith("task 'depth': median depth of 0.01 m: wrong unit?")
 
 
+@pytest.mark.parametrize("size, said", [((64, 96), "--size 96 64 fits"), ((96, 64), None), (None, None)])
+def test_images_that_lie_the_other_way_round_are_told_of(root, size, said):
+    for path in (root / "train/images").iterdir():
+        Image.new("RGB", (40, 60)).save(path)
+    array(root / "train/depth/a.npy", np.ones((60, 40)))
+    doubts = check_samples(FolderDataset.open(root, "train"), [{"depth"}, frozenset(), frozenset()], fitted=size)
+    assert [said in doubt for doubt in doubts] == ([True] if said else [])
+
+
 def test_one_known_pixel_is_enough_to_learn_from(root):
     nothing = np.zeros((H, W))
     array(root / "train/depth/a.npy", nothing)

@@ -83,7 +83,8 @@ def train(
     if first and not resume:
         visible = [partition.visible[name] for name in dataset.names]
         started = _started(settings, start_from)
-        doubts = check_samples(dataset, visible, progress_bar("checking data") if progress else None)
+        fitted = settings.data.size if settings.data.fit else None
+        doubts = check_samples(dataset, visible, progress_bar("checking data") if progress else None, fitted)
         _warn(doubts, settings)
         _claim(run, settings, dataset, partition, data.held_out, started)
     elif first:

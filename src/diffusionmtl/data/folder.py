@@ -63,9 +63,14 @@ class FolderDataset(StoredDataset):
         if not _SAFE_SPLIT.fullmatch(split) or not (root / split / IMAGES).is_dir():
             splits = dataset_splits(root)
             known = f"it has: {', '.join(splits)}" if splits else "it has none"
+            cure = (
+                f"Move some images that nothing was trained on, and their labels, to {split}"
+                if split == "val"
+                else "Rename the folder"
+            )
             raise UserError(
-                f"{root}: no split '{split}' (a folder {split}/{IMAGES}); {known}.{nearest(split, splits)} Rename the "
-                "folder, or name another split where a command has --split"
+                f"{root}: no split '{split}' (a folder {split}/{IMAGES}); {known}.{nearest(split, splits)} {cure}, or "
+                "name another split where a command has --split"
             )
         return cls(root, split, tasks, max_pixels)
 

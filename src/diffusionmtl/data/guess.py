@@ -42,7 +42,9 @@ def _first(folder: Path) -> list[Path]:
 def _guess(name: str, paths: list[Path]) -> dict[str, Any]:
     labels = [label for label in map(_read, paths) if label is not None]
     kind = next((k for k, words in _WORDS.items() if any(word in name.lower() for word in words)), None)
-    kind = kind or (_kind_of(labels[0]) if labels else "segmentation")
+    if labels and (kind is None or (kind == "segmentation" and all(map(_yes_or_no, labels)))):
+        kind = _kind_of(labels[0])
+    kind = kind or "segmentation"
     if kind != "segmentation":
         return {"kind": kind}
     highest = max((_highest_class(label) for label in labels), default=1)
@@ -54,6 +56,11 @@ def _read(path: Path) -> np.ndarray | None:
         return files.read_numbers(path)
     except UserError:
         return None
+
+
+def _yes_or_no(label: np.ndarray) -> bool:
+    """Whether it is a mask of 0 and 255, of which a segmentation would take 255 for unknown."""
+    return label.ndim == 2 and label.dtype.kind in "iu" and set(np.unique(label).tolist()) == {0, _IGNORE}
 
 
 def _kind_of(label: np.ndarray) -> str:

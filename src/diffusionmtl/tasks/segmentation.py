@@ -250,6 +250,8 @@ class SemanticSegmentation(JointClasses):
         if not figures or not unused:
             return []
         if len(used) == 1:
-            hint = f"a mask of 0 and 255 must be saved as 0 and 1 ({self.ignore} means unknown)"
+            hint = (
+                f"a mask of 0 and 255 needs kind: saliency, or must be saved as 0 and 1 ({self.ignore} means unknown)"
+            )
             return [f"every known pixel is {used[0]}; {hint}"]
         return [f"class{'es' if len(unused) > 1 else ''} never used: {', '.join(unused)}"]
