@@ -63,3 +63,15 @@ def test_what_has_the_confidence_of_a_threshold_is_kept(threshold):
     level = level_of(threshold)
     assert confidence_of(level) >= threshold - 1e-12
     assert level == 0 or confidence_of(level - 1) < threshold
+
+
+def test_some_pixels_may_have_to_keep_the_precision_by_themselves():
+    """Lines: nearly every answer is no and right, and the few yes are wrong more often than not."""
+    sure, answers = [0.9] * 98 + [0.9, 0.8], [True] * 98 + [False, True]
+    everything, yes = counts(sure, answers), counts(sure[98:], answers[98:])
+    assert most_kept(everything, 0.95) is not None
+    assert most_kept(everything, 0.95, among=yes) is None
+    better = counts([0.95, *sure[98:]], [True, False, True])
+    found = most_kept(everything + counts([0.95], [True]), 0.6, among=better)
+    assert found is not None and found.level == int(levels(torch.tensor([0.8]))[0])
+    assert most_kept(everything, 0.5, among=counts([], [])) is None, "something has to be called yes"

@@ -168,6 +168,12 @@ def completed_table(manifest: Mapping[str, Any]) -> str:
                 f"warning: {task}: its threshold rests on {said['images']} held-out label(s), which hardly tells its "
                 "precision; train with a larger --holdout"
             )
+        yes = said["yes"]
+        if yes is not None and yes < manifest["precision"]:
+            notes.append(
+                f"warning: {task}: of the pixels that it keeps as yes, {100 * yes:.1f} of 100 are right; no and yes "
+                "together are right more often because nearly all are no"
+            )
         if said["level"] is None:
             notes.append(
                 f"note: {task}: not even the surest pixels of {said['images']} held-out labels are right "

@@ -72,6 +72,7 @@ class Threshold:
         checked: the same for labels that the threshold was not chosen by: found on every other held-out image and
             measured on the rest, and the reverse; None where there are not enough.
         share: of the pixels of the held-out labels that it keeps.
+        yes: for kinds of yes or no, the precision of what it keeps of the pixels that are answered yes.
     """
 
     level: int | None
@@ -80,6 +81,7 @@ class Threshold:
     precision: float | None
     checked: float | None
     share: float | None
+    yes: float | None = None
 
     @property
     def confidence(self) -> float | None:
@@ -129,6 +131,7 @@ def find_thresholds(
     """
     names = list(wanted)
     counts = {name: torch.zeros(2, 2, LEVELS, dtype=torch.int64) for name in names}
+    counts_of_yes: dict[str, Tensor] = {}
     images = dict.fromkeys(names, 0)
     by_name = {task.name: task for task in predictor.tasks}
     for done, (index, tasks) in enumerate(held_out.items(), start=1):
@@ -137,25 +140,45 @@ def find_thresholds(
         for name, answer in found.items():
             label, valid = (x.as_subclass(Tensor) for x in dataset.label(index, name))
             right = by_name[name].is_right(answer.value[None], label[None])[0]
-            counts[name][images[name] % 2] += precision_counts(answer.level, right, valid[0])
+            half = images[name] % 2
+            counts[name][half] += precision_counts(answer.level, right, valid[0])
+            yes = by_name[name].says_yes(answer.value[None])
+            if yes is not None:
+                of_yes = counts_of_yes.setdefault(name, torch.zeros_like(counts[name]))
+                of_yes[half] += precision_counts(answer.level, right, valid[0] & yes[0])
             images[name] += 1
         if progress is not None:
             progress(done, len(held_out))
     given = dict(asked.thresholds)
-    return {name: threshold(counts[name], images[name], asked.precision, given.get(name)) for name in names}
+    return {
+        name: threshold(counts[name], images[name], asked.precision, given.get(name), counts_of_yes.get(name))
+        for name in names
+    }
 
 
 def threshold(
-    halves: Int64[Tensor, "2 2 65536"], images: int, precision: float, given: float | None = None
+    halves: Int64[Tensor, "2 2 65536"],
+    images: int,
+    precision: float,
+    given: float | None = None,
+    halves_of_yes: Int64[Tensor, "2 2 65536"] | None = None,
 ) -> Threshold:
-    """The threshold for a task from the counts of either half of the held-out images."""
+    """The threshold for a task from the counts of either half of the held-out images.
+
+    Args:
+        halves_of_yes: counts of the pixels that are answered yes. Lines are so thin that nearly every answer is no and
+            right; then a promise for all of them together would say nothing of the lines.
+    """
     counts = halves.sum(dim=0)
-    found = most_kept(counts, precision) if given is None else kept_from(counts, level_of(given))
+    of_yes = None if halves_of_yes is None else halves_of_yes.sum(dim=0)
+    found = most_kept(counts, precision, among=of_yes) if given is None else kept_from(counts, level_of(given))
     if found is None:
         return Threshold(None, False, images, None, None, None)
     checked = None
     if given is None:
-        checked = _checked(halves, most_kept(halves[0], precision), most_kept(halves[1], precision))
+        yes = (None, None) if halves_of_yes is None else halves_of_yes
+        each = [most_kept(half, precision, among=also) for half, also in zip(halves, yes, strict=True)]
+        checked = _checked(halves, *each)
     known = images > 0
     return Threshold(
         level=found.level,
@@ -164,6 +187,7 @@ def threshold(
         precision=_number(found.precision) if known else None,
         checked=checked,
         share=_number(found.share) if known else None,
+        yes=_number(kept_from(of_yes, found.level).precision) if known and of_yes is not None else None,
     )
 
 

@@ -58,8 +58,16 @@ def kept_from(counts: Int64[Tensor, "2 65536"], level: int) -> Kept:
     return Kept(level, right / kept if kept else float("nan"), kept / everything if everything else float("nan"))
 
 
-def most_kept(counts: Int64[Tensor, "2 65536"], precision: float, least_share: float = LEAST_SHARE) -> Kept | None:
+def most_kept(
+    counts: Int64[Tensor, "2 65536"],
+    precision: float,
+    least_share: float = LEAST_SHARE,
+    among: Int64[Tensor, "2 65536"] | None = None,
+) -> Kept | None:
     """The threshold that keeps most pixels of those that keep the precision.
+
+    Args:
+        among: counts of some of these pixels, of which some have to be kept and be right as often.
 
     Returns:
         None where not even the surest `least_share` of the pixels are right so often.
@@ -67,5 +75,8 @@ def most_kept(counts: Int64[Tensor, "2 65536"], precision: float, least_share: f
     right, kept = counts.flip(-1).cumsum(dim=-1).flip(-1).double()
     # A level that no pixel has would let in pixels of which nothing was seen.
     enough = (counts[1] > 0) & (kept >= least_share * kept[0]) & (right >= precision * kept)
+    if among is not None:
+        right, kept = among.flip(-1).cumsum(dim=-1).flip(-1).double()
+        enough &= (kept >= least_share * kept[0]) & (kept > 0) & (right >= precision * kept)
     found = enough.nonzero()
     return kept_from(counts, int(found[0])) if len(found) else None

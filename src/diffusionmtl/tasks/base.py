@@ -208,6 +208,10 @@ class Task(ABC):
         """Where a value is as good as its label, in the sense of `rightness`."""
         raise NotImplementedError(f"kind '{self.kind}' does not say when a prediction is right")
 
+    def says_yes(self, value: Shaped[Tensor, "n c h w"]) -> Bool[Tensor, "n h w"] | None:
+        """Where a kind of yes or no answers yes: that has to be right as often as no has. None for other kinds."""
+        return None
+
     @property
     def error_unit(self) -> str:
         """Of `error`; that of the spread unless a kind says otherwise."""

@@ -110,7 +110,7 @@ class BinaryTask(Task):
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "probability"
     spread_unit: ClassVar[str] = "probability"
-    rightness: ClassVar[str] = "yes or no as in the label"
+    rightness: ClassVar[str] = "yes or no as in the label, and what is called yes by itself"
 
     def __post_init__(self) -> None:
         if self.ignore is not None and not 0 <= self.ignore <= 255:
@@ -153,7 +153,11 @@ class BinaryTask(Task):
 
     def is_right(self, value: Shaped[Tensor, "n c h w"], label: Shaped[Tensor, "n k h w"]) -> Bool[Tensor, "n h w"]:
         """Where both say yes or both say no."""
-        return (value[:, 0] >= 0.5) == label[:, 0].bool()
+        return self.says_yes(value) == label[:, 0].bool()
+
+    def says_yes(self, value: Shaped[Tensor, "n c h w"]) -> Bool[Tensor, "n h w"]:
+        """From a probability of one half on."""
+        return value[:, 0] >= 0.5
 
     def log_odds(self, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n k h w"]:
         """Those of yes. `error` is the distance of its probability to the label, 0 or 1."""
