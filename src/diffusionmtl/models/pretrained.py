@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from diffusionmtl.errors import UserError, in_one_line
 from diffusionmtl.files import check_plain, write_bytes_atomically
+from diffusionmtl.headers import SizedFile
 from diffusionmtl.models.backbone import Backbone
 
 
@@ -42,7 +43,7 @@ def read_plain_checkpoint(path: Path) -> Mapping[str, Any]:
     size = check_plain(path)
     try:
         check_stored(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = _loaded(path)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: not a file of plain tensors ({in_one_line(error)}); refused, since reading it could run code"
@@ -54,6 +55,13 @@ def read_plain_checkpoint(path: Path) -> Mapping[str, Any]:
     if claimed := _claims_more(loaded, size):
         raise UserError(f"{path}: {claimed}; damaged, or made to fill a memory")
     return loaded
+
+
+def _loaded(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        return torch.load(path, map_location="cpu", weights_only=True)
+    with SizedFile(path) as stream:  # a name in a file of the older form may claim to be gigabytes long
+        return torch.load(stream, map_location="cpu", weights_only=True)
 
 
 def check_stored(path: Path) -> None:
