@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 import diffusionmtl as dm
 from diffusionmtl.build import build_network
@@ -225,6 +225,30 @@ def test_what_is_saved_is_a_data_set(diffusing, tmp_path):
             torch.testing.assert_close(torch.as_tensor(label).float(), expected.float(), atol=tolerance, rtol=1e-3)
         spread = np.load(tmp_path / "val/uncertainty/depth" / f"{name}.npy")
         assert np.array_equal(spread, predictions[name]["depth"].uncertainty.numpy())
+
+
+@pytest.mark.parametrize("stem", ["../x", "a/../../x", "/tmp/x", "", ".", "a//b", "..\\x", "a\nb", "x" * 300])
+def test_nothing_is_saved_outside_the_folder(diffusing, tmp_path, stem):
+    """`../x` would be one file for every task, beside the folder."""
+    with pytest.raises(UserError, match="stem .* name of the image") as raised:
+        diffusing(picture(4, 4)).save(tmp_path / "answers", stem)
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stem_may_name_subfolders(diffusing, tmp_path):
+    written = diffusing(picture(4, 4)).save(tmp_path, "kitchen/a..b.c")
+    assert tmp_path / "depth/kitchen/a..b.c.npy" in written and all(path.is_file() for path in written)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_held_sideways_is_turned_as_its_file_is(tmp_path, orientation):
+    tag = Image.Exif()
+    tag[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(picture(5, 7)).save(tmp_path / "photo.png", exif=tag)
+    opened = Image.open(tmp_path / "photo.png")
+    assert torch.equal(to_image(opened), to_image(tmp_path / "photo.png"))
+    assert to_image(opened).shape == ((3, 7, 5) if orientation > 4 else (3, 5, 7))
 
 
 def test_steps_end_in_the_prediction(diffusing):

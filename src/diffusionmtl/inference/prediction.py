@@ -10,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffusionmtl import files, notebook
+from diffusionmtl.data.members import name_fault
+from diffusionmtl.errors import UserError
 from diffusionmtl.inference.calibration import calibrated_confidence, stated_probability
 from diffusionmtl.inference.sheet import Shown, draw_spread, sheet
 from diffusionmtl.metrics.calibration import Scale, Temperature
@@ -118,7 +120,18 @@ class Prediction(Mapping[str, TaskPrediction]):
         Values go to `folder/task/stem.*`, uncertainties to `folder/uncertainty/task/stem.npy`, calibrated confidences
         to `folder/confidence/task/stem.png` (16 bits, value / 65,535), and a picture of everything to
         `folder/pictures/stem.png`, the last of the returned paths.
+
+        Args:
+            folder: made if it is not there.
+            stem: the name of the image without suffix; `a/b` makes subfolders.
+
+        Raises:
+            UserError: the stem leads out of the folder, or is no name.
         """
+        if fault := name_fault(str(stem)):
+            raise UserError(
+                f"stem {stem!r} {fault}; give the name of the image without its suffix, e.g. photo or a/photo"
+            )
         root = Path(folder)
         written: list[Path] = []
         for name, prediction in self.items():

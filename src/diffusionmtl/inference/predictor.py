@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from diffusionmtl import files
@@ -76,7 +76,7 @@ class Predictor:
 
         Args:
             image: a file's path, RGB array uint8 [H W 3] (or grey [H W], or float in [0, 1]), PIL image, or tensor
-                [3 H W], uint8 or float in [0, 1].
+                [3 H W], uint8 or float in [0, 1]. A file or PIL image that says how it is to be turned (EXIF) is.
             samples: noise draws; with more than one, the prediction is their mean and comes with an uncertainty.
             seed: of the noise.
             tiling: see the image at its own resolution in overlapping tiles; whole, fitted into `size`, if None.
@@ -300,7 +300,9 @@ def to_image(image: ImageLike) -> UInt8[Tensor, "3 h w"]:
     if isinstance(image, str | Path):
         pixels: Any = files.read_image(Path(image))
     elif isinstance(image, Image.Image):
-        pixels = files.rgb_pixels(image)
+        # Pillow opens a photograph as the camera held it; a path is turned upright too.
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        pixels = files.rgb_pixels(ImageOps.exif_transpose(image) if turned else image)
     elif isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3:
             raise ValueError(f"a tensor image must be [3 H W], not {list(image.shape)}")
