@@ -1,6 +1,7 @@
 """Whole training runs: what they leave, what is averaged, weighed, chosen and hidden."""
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from diffusionmtl.models.pretrained import read_network
 from diffusionmtl.plain_yaml import read_yaml
 from diffusionmtl.report.log import read_log
 from diffusionmtl.runfolder import LAST_CHECKPOINT, RunFolder
+from diffusionmtl.training import run as run_module
 from diffusionmtl.training.module import TrainingModule
 from diffusionmtl.training.run import Stopped, fit
 from tests.runs import STEPS_PER_EPOCH, VARIANTS, Interrupt, assert_equal, assert_same_run, tiny, trained, with_callback
@@ -210,3 +212,13 @@ def test_a_run_in_bfloat16_clips_too(tmp_path):
     run = trained(tiny(precision="bf16-mixed", clip=1.0, epochs=1), tmp_path / "run")
     weights, _ = read_network(run.checkpoints / "last.safetensors")
     assert all(weight.dtype != torch.bfloat16 and bool(torch.isfinite(weight).all()) for weight in weights.values())
+
+
+@pytest.mark.parametrize(("terminal", "notebook"), [(False, False), (True, False), (False, True)])
+def test_bars_move_before_eyes_alone(monkeypatch, terminal, notebook):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    if notebook:
+        monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    else:
+        monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    assert run_module._watched() == (terminal or notebook)

@@ -163,7 +163,7 @@ def _trainer(
         logger=[CSVLogger(folder.log, name="", version=""), TensorBoardLogger(folder.log, name="", version="")],
         callbacks=[*callbacks, *([TQDMProgressBar()] if progress and _in_notebook() else [])],
         plugins=[AtomicCheckpoints()],
-        enable_progress_bar=progress,
+        enable_progress_bar=progress and _watched(),
         enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=None if dev else 0,
@@ -175,6 +175,11 @@ def _strategy(train: TrainSettings) -> str | Strategy:
     if train.strategy != "fsdp":
         return train.strategy
     return Sharded(train.processes) if train.processes > 1 else "auto"
+
+
+def _watched() -> bool:
+    """Whether bars move before somebody's eyes; in a file each of their moves would be a line."""
+    return _in_notebook() or sys.stdout.isatty()
 
 
 def _in_notebook() -> bool:
