@@ -37,8 +37,11 @@ def settings_of(*words: str) -> Settings:
 
 def network_of(name: str):
     """On the meta device: shapes without numbers."""
-    settings = settings_of("--config", name)
-    tasks = [t for t in TASKS[name.split("/")[0]] if not settings.data.tasks or t.name in settings.data.tasks]
+    return network_by(settings_of("--config", name), name.split("/")[0])
+
+
+def network_by(settings: Settings, folder: str):
+    tasks = [t for t in TASKS[folder] if not settings.data.tasks or t.name in settings.data.tasks]
     with torch.device("meta"):
         return build_network(
             with_weights(tasks, settings.train.task_weights), changed(settings, pretrained=False).network
@@ -92,6 +95,13 @@ def test_one_label_and_random_label_differ_in_the_labels_alone():
         if "/one/" in name:
             one, random = (settings_of("--config", word) for word in (name, name.replace("/one/", "/random/")))
             assert changed(one, labels="random") == random
+
+
+@pytest.mark.parametrize("method", ["multitask", "prediction", "xtc"])
+def test_a_comparison_trains_other_methods_as_their_own_files_do(method):
+    base, own = (settings_of("--config", f"pascal/one/{name}") for name in ("feature", method))
+    network, mine = (network_by(settings, "pascal") for settings in (changed(base, method=method), own))
+    assert [tuple(p.shape) for p in network.parameters()] == [tuple(p.shape) for p in mine.parameters()]
 
 
 def test_networks_are_as_large_as_in_print():

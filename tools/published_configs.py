@@ -117,7 +117,8 @@ def network_lines(method: str) -> list[Line]:
         ("pretrained", True, "code: ImageNet; which release of the weights is unknown. Offline: --backbone-weights"),
         ("width", 512, "code"),
         ("grid_stride", 8, "code"),
-        ("decoder_blocks", 2 if method in ("feature", "prediction") else 6, decoder_source(method)),
+        # 0 and not the number: `compare` trains other methods by this file, each with its own.
+        ("decoder_blocks", 0, decoder_source(method)),
     ]
     if method not in ("feature", "prediction"):
         return lines
@@ -139,8 +140,10 @@ def network_lines(method: str) -> list[Line]:
 def decoder_source(method: str) -> str:
     """Why there are so many residual blocks per initial decoder."""
     if method in ("feature", "prediction"):
-        return "code"
-    return "derived: 157M parameters and 608G for five tasks" + (", 219M for five networks" * (method == "singletask"))
+        return "2 in this form: code"
+    return "6 without refinement, derived: 157M parameters and 608G for five tasks" + (
+        ", 219M for five networks" * (method == "singletask")
+    )
 
 
 def training_lines(benchmark: Benchmark, tasks: tuple[str, ...], weights: tuple[dict[str, float], str]) -> list[Line]:

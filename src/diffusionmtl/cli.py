@@ -132,7 +132,7 @@ def _train(args: Namespace) -> int:
         print(f"\nstopped; continue with: diffusionmtl train --resume --out {args.out}", file=sys.stderr)
         return 130
     if is_first(settings.train.processes):
-        print(f"{run.root}: trained. Next: diffusionmtl evaluate {run.root} --data {' '.join(settings.data.data)}")
+        print(f"{run.root}: trained. Next: diffusionmtl evaluate {run.root}")
     return 0
 
 

@@ -62,7 +62,7 @@ BAD_FOLDERS = {
     ),
     "yaml missing": (
         lambda f: (f / "dataset.yaml").unlink(),
-        ["dataset.yaml", "no such file", "a minimal one", "kind: depth", "kind: segmentation"],
+        ["dataset.yaml", "no such file", "Guessed from the labels", "kind: depth", "kind: segmentation"],
     ),
     "yaml broken": (
         lambda f: (f / "dataset.yaml").write_text("tasks: {a: ["),

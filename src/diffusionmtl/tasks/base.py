@@ -345,7 +345,8 @@ def task_from_settings(name: str, settings: Any, where: str) -> Task:
     kind = settings["kind"]
     if not isinstance(kind, str) or kind not in kinds:
         raise UserError(
-            f"{where}: task '{name}': unknown kind '{kind}'.{nearest(kind, kinds)} Known: {', '.join(kinds)}"
+            f"{where}: task '{name}': unknown kind '{kind}'.{nearest(kind, kinds)} Known: {', '.join(kinds)}, and "
+            "kinds of your own whose file is imported before"
         )
     return kinds[kind].from_settings(name, settings, where)
 
