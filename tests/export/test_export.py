@@ -9,7 +9,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 pytest.importorskip("onnxruntime")
 
@@ -98,6 +98,9 @@ def test_the_description_says_everything(tiny_run):
     assert list(said["outputs"]) == AnswerGraph(network, True).outputs
     assert said["outputs"]["semseg"]["classes"] and said["outputs"]["semseg"]["refined"]
     assert said["outputs"]["depth"]["shape"] == ["images", 1, "height", "width"]
+    assert said["inputs"]["image"]["resample"] == "bilinear" and "EXIF" in said["inputs"]["image"]["fit_meaning"]
+    yes = {name: output["yes_channel"] for name, output in said["outputs"].items() if "yes_channel" in output}
+    assert yes == {"edge": 0, "saliency": 1, "initial_edge": 0, "initial_saliency": 1}
     noise = said["inputs"]["noise"]
     told = NoiseInput.of(network)
     rows, columns = (eval(text, {"ceil": np.ceil, "height": 40, "width": 71}) for text in noise["shape"][3:])
@@ -136,6 +139,25 @@ def test_onnx_runtime_answers_as_the_network(tiny_run, tmp_path, capsys):
         expected = graph(torch.from_numpy(picture).permute(2, 0, 1)[None], torch.from_numpy(noise))
     for name, right in zip(graph.outputs, expected, strict=True):
         np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), right[0].numpy(), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_the_example_answers_a_photo_as_the_package_does(tiny_run, tmp_path):
+    """From the file to the answer: a photo of another size than the network's, which its camera held sideways."""
+    file, photo = tmp_path / "tiny.onnx", tmp_path / "photo.png"
+    assert main(["export", str(tiny_run), "--out", str(file)]) == 0
+    tag = Image.Exif()
+    tag[ExifTags.Base.Orientation] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(photo, exif=tag)
+    subprocess.run([sys.executable, str(EXAMPLE), str(file), str(photo), "0"], check=True, cwd=tmp_path)
+    expected = load(tiny_run, noise_scale=0)(photo)["depth"].estimate
+    found = torch.from_numpy(np.load(tmp_path / "depth.npy"))
+    assert found.shape == (1, 21, 32) and expected.shape == (1, 60, 90)
+    found = torch.nn.functional.interpolate(found[None], (60, 90), mode="bilinear")[0]
+    # Pillow and torch round a pixel differently now and then, by one of 255.
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
 
 
 @pytest.mark.slow

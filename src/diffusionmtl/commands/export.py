@@ -21,10 +21,16 @@ from diffusionmtl.inference.load import restored_network, weights_file
 from diffusionmtl.inference.streamlined import streamlined
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.pretrained import read_network
+from diffusionmtl.tasks import Task
+from diffusionmtl.tasks.binary import BinaryTask
 
 Format = Literal["onnx", "torch"]
 # Of the largest number in an output: more than rounding is a mistake of the exporter.
 ALLOWED = 1e-3
+_FIT = (
+    "turn the picture upright (EXIF), then resize it, proportions kept, until it just fits inside this height, width; "
+    "bilinear, smoothed when it shrinks; smaller pictures grow, nothing is padded"
+)
 
 
 def export(
@@ -119,21 +125,22 @@ def describe(
         "written_by": f"diffusionmtl {version('diffusionmtl')}, torch {torch.__version__}",
         "inputs": {IMAGE: _image(network, size)} | ({} if noise is None else {NOISE: _noise(noise)}),
         "outputs": {
-            prefix + task.name: {
-                "task": task.name,
-                "refined": not prefix and network.refiner is not None,
-                "shape": [
-                    "images",
-                    int(task.activate(torch.zeros(1, task.channels, 1, 1)).shape[1]),
-                    "height",
-                    "width",
-                ],
-                "unit": task.unit,
-                **{key: value for key, value in task.settings().items() if key != "weight"},
-            }
+            prefix + task.name: _output(task, not prefix and network.refiner is not None)
             for prefix in prefixes
             for task in network.tasks
         },
+    }
+
+
+def _output(task: Task, refined: bool) -> dict[str, Any]:
+    channels = int(task.activate(torch.zeros(1, task.channels, 1, 1)).shape[1])
+    return {
+        "task": task.name,
+        "refined": refined,
+        "shape": ["images", channels, "height", "width"],
+        "unit": task.unit,
+        **_yes(task, channels),
+        **{key: value for key, value in task.settings().items() if key != "weight"},
     }
 
 
@@ -145,7 +152,17 @@ def _image(network: Network, size: tuple[int, int] | None) -> dict[str, Any]:
         "mean": network.initial.mean.flatten().tolist(),
         "std": network.initial.std.flatten().tolist(),
         "fit": None if size is None else [*size],
+        "resample": None if size is None else "bilinear",
+        "fit_meaning": None if size is None else _FIT,
     }
+
+
+def _yes(task: Task, channels: int) -> dict[str, int]:
+    """Which channel is the probability of yes, for a task that asks for one: found by the task's own reading."""
+    if not isinstance(task, BinaryTask):
+        return {}
+    one_each = torch.eye(channels)[None, :, None, :]  # pixel i is sure of channel i
+    return {"yes_channel": int(task.value(one_each)[0, -1, 0].argmax())}
 
 
 def _noise(noise: NoiseInput) -> dict[str, Any]:
