@@ -15,6 +15,10 @@ from tests.serve.conftest import LIMITS, photograph
 
 TASKS = {"semseg", "depth", "normals", "edge", "saliency", "human_parts"}
 
+FORM = "send a form with the picture as a file in the field image"
+IMAGE = ("image", ("photo.png", photograph()))
+UNKNOWN = "no such name; the query takes samples, seed, steps and format"
+
 
 def send(client, data=None, name="photo.png", **query):
     return client.post("/api/predict", files={"image": (name, data or photograph())}, params=query)
@@ -76,7 +80,7 @@ def test_the_same_seed_gives_the_same_bytes(client):
         (photograph()[:100], 415, "not a readable image"),
         (b"", 415, "not a readable image"),
         (photograph(500, 500, "jpeg"), 413, "500x500 pixels (height x width), the limit is 200,000"),
-        (bytes(400_000), 413, "more than 0.32 MB"),
+        (bytes(400_000), 413, "more than 0.3 MB, the limit of this server (--max-mb)"),
     ],
     ids=["text", "truncated", "empty", "too many pixels", "too many bytes"],
 )
@@ -106,6 +110,32 @@ def test_a_webp_is_measured_before_its_decoder_makes_room_for_it(client, monkeyp
 @pytest.mark.parametrize("query", [{"samples": 0}, {"samples": 5}, {"seed": -1}, {"format": "exe"}, {"seed": 2**60}])
 def test_queries_out_of_range_are_422(client, query):
     assert send(client, **query).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("query", "files", "detail"),
+    [
+        ("samples=0", [IMAGE], "samples must be from 1 to 4"),
+        ("samples=many", [IMAGE], "samples must be from 1 to 4"),
+        ("seed=-1&steps=maybe", [IMAGE], f"seed must be from 0 to {api.LARGEST_SEED}; steps must be true or false"),
+        ("format=exe", [IMAGE], "format must be json or zip"),
+        ("", [], FORM),
+        ("", [("img", IMAGE[1])], f"{FORM}, not in img"),
+        ("", [("image", (None, b"my text"))], FORM),
+        ("", [IMAGE, IMAGE], "image is there 2 times; send one picture a request"),
+        ("", [IMAGE, ("mask", IMAGE[1])], "mask: no such name; the form takes image."),
+        ("sample=2", [IMAGE], f"sample: {UNKNOWN}. Did you mean 'samples'?"),
+        ("samples=1&samples=2", [IMAGE], "samples is there 2 times; send one of them"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_in_one_line(client, query, files, detail):
+    answer = client.post(f"/api/predict?{query}", files=files)
+    assert (answer.status_code, answer.json()) == (422, {"detail": detail})
+
+
+def test_a_body_that_is_no_form_is_told_in_one_line(client):
+    answer = client.post("/api/predict", content=b"x", headers={"content-type": "multipart/form-data"})
+    assert answer.status_code == 400 and FORM in answer.json()["detail"]
 
 
 def test_an_upload_without_length_is_stopped_while_it_comes(client):
@@ -144,7 +174,8 @@ def test_of_many_at_once_those_who_do_not_fit_are_told_to_come_again(client, pre
 def test_a_mistake_of_ours_is_500_and_the_next_request_is_answered(client, predictor, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(predictor), "__call__", lambda *args, **words: 1 / 0)
-        assert send(client).status_code == 500
+        answer = send(client)
+        assert answer.status_code == 500 and "mistake of the server" in answer.json()["detail"]
     assert send(client).status_code == 200
 
 
@@ -193,6 +224,10 @@ def test_everything_is_described(client):
     assert set(described["paths"]) == {"/api/health", "/api/run", "/api/predict"}
     predict = described["paths"]["/api/predict"]["post"]
     assert {"200", "413", "415", "422", "503", "504"} <= set(predict["responses"])
+    for status in set(predict["responses"]) - {"200"}:
+        form = predict["responses"][status]["content"]["application/json"]["schema"]
+        assert form == {"$ref": "#/components/schemas/Problem"}, status
+    assert "HTTPValidationError" not in described["components"]["schemas"]
     assert set(predict["responses"]["200"]["content"]) == {"application/json", "application/zip"}
 
 

@@ -135,7 +135,7 @@ def application(
         book.catch_up()
     examples = _examples(served, scratch / "examples")
     app = mounted(make_api(service), service, examples, book, scratch)
-    return Guard(app, limits.size + _FORM_BYTES, address.known_names)
+    return Guard(app, limits.size, address.known_names, _FORM_BYTES)
 
 
 def offline(scratch: Path) -> None:

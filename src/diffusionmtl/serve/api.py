@@ -16,22 +16,14 @@ from starlette.datastructures import UploadFile as Sent
 from diffusionmtl.serve.answer import Answer, Asked, as_zip, png, stage_pictures, value_file
 from diffusionmtl.serve.engine import Ticket
 from diffusionmtl.serve.limits import CLOSED, Refused
-from diffusionmtl.serve.schemas import Health, Predicted, Problem, RunAbout, TaskAnswer
+from diffusionmtl.serve.problems import PROBLEMS, add_problems, check_names
+from diffusionmtl.serve.schemas import Health, Predicted, RunAbout, TaskAnswer
 from diffusionmtl.serve.service import Service
 
 T = TypeVar("T")
 LARGEST_SEED = 2**53 - 1
 """JSON keeps whole numbers up to here."""
 _POLL = 0.1
-_BUSY_SECONDS = 5
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "The body is no form."},
-    403: {"model": Problem, "description": "Asked by another name, or by the page of another site."},
-    413: {"model": Problem, "description": "Too many bytes, or too many pixels."},
-    415: {"model": Problem, "description": "Not a readable image."},
-    503: {"model": Problem, "description": "Too many are waiting, or there is not enough memory."},
-    504: {"model": Problem, "description": "It took too long."},
-}
 
 
 def make_api(service: Service) -> FastAPI:
@@ -45,7 +37,7 @@ def make_api(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.add_exception_handler(Refused, _refused)
+    add_problems(app, _expected(service))
     app.get("/api/health", summary="Is it there?", tags=["run"])(_health(service))
     app.get("/api/run", summary="What it answers, and how well", tags=["run"])(_run(service))
     app.post(
@@ -54,7 +46,7 @@ def make_api(service: Service) -> FastAPI:
         tags=["predict"],
         response_model=Predicted,
         responses={
-            **_PROBLEMS,
+            **PROBLEMS,
             200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}},
         },
     )(_predict(service))
@@ -75,8 +67,19 @@ def _run(service: Service) -> Any:
     return run
 
 
+def _expected(service: Service) -> dict[str, str]:
+    """What each parameter must be."""
+    return {
+        "samples": f"from 1 to {service.limits.samples}",
+        "seed": f"from 0 to {LARGEST_SEED}",
+        "steps": "true or false",
+        "format": "json or zip",
+    }
+
+
 def _predict(service: Service) -> Any:
     most = service.limits.samples
+    known = _expected(service)
 
     async def predict(
         request: Request,
@@ -88,6 +91,7 @@ def _predict(service: Service) -> Any:
         steps: Annotated[bool, Query(description="also the pictures of every denoising step")] = False,
         format: Annotated[Literal["json", "zip"], Query(description="zip: all files as they are")] = "json",
     ) -> Response:
+        await check_names(request, known)
         with tempfile.TemporaryDirectory(prefix="diffusionmtl-") as scratch:
             path = Path(scratch, "sent")
             await run_in_threadpool(_store, image, path)
@@ -159,9 +163,3 @@ def _task(found: Answer, name: str, scratch: Path) -> TaskAnswer:
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-async def _refused(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refused)
-    headers = {"retry-after": str(_BUSY_SECONDS)} if error.status == 503 else None
-    return JSONResponse({"detail": str(error)}, status_code=error.status, headers=headers)

@@ -26,13 +26,14 @@ class Guard:
     """An ASGI application around another one.
 
     Args:
-        size: bytes that a request's body may have; more is answered with 413.
+        size: bytes that may be sent, as whoever started the server said it (`--max-mb`); more is answered with 413.
         names: what the server may be called by; others are answered with 403, since a page of a stranger can reach a
             server on this machine by a name of its own. None: any.
+        spare: bytes that a body may have beside the file.
     """
 
-    def __init__(self, app: ASGIApp, size: int, names: frozenset[str] | None = None) -> None:
-        self.app, self.size, self.names = app, size, names
+    def __init__(self, app: ASGIApp, size: int, names: frozenset[str] | None = None, spare: int = 0) -> None:
+        self.app, self.size, self.names, self.spare = app, size, names, spare
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -44,7 +45,7 @@ class Guard:
         declared = headers.get(b"content-length", "")
         if refusal:
             await _refuse(send, 403, refusal)
-        elif declared.isdigit() and int(declared) > self.size:
+        elif declared.isdigit() and int(declared) > self.size + self.spare:
             await self._drain(receive)
             await _refuse(send, 413, self._too_large())
         else:
@@ -62,7 +63,7 @@ class Guard:
         return ""
 
     def _too_large(self) -> str:
-        return f"more than {self.size / 1e6:g} MB; send a smaller file"
+        return f"more than {self.size / 1e6:g} MB, the limit of this server (--max-mb); send a smaller file"
 
     async def _drain(self, receive: Receive) -> None:
         left = _DRAINED * self.size
@@ -79,7 +80,7 @@ class Guard:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.size:
+            if seen > self.size + self.spare:
                 raise HTTPException(413, self._too_large())
             return message
 

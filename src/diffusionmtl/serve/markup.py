@@ -21,7 +21,7 @@ from diffusionmtl.serve.review import Shown
 _LARGEST = 720
 _COLOURS = 256
 _QUALITY = 90
-EMPTY = '<p class="dm-quiet">Drop an image above, or choose an example: every task is answered beside it.</p>'
+EMPTY = '<p class="dm-quiet">Drop an image above, or choose an example: every task is answered below it.</p>'
 
 
 def answer_html(found: Answer) -> str:
