@@ -42,7 +42,7 @@ class Parser(ArgumentParser):
         """Refuse; argparse and jsonargparse call it."""
         line = " ".join(message.split())
         if wrong := _WRONG_TYPE.fullmatch(line):
-            line = _in_words(*wrong.groups(default=""))
+            line = _in_words(self._word(wrong[1]), *wrong.groups(default="")[1:])
         if missing := _MISSING.fullmatch(line):
             line = self._missing(missing[1].split(", "))
         if few := _TOO_FEW.fullmatch(line):
@@ -54,6 +54,11 @@ class Parser(ArgumentParser):
         if "nrecognized arguments:" in line:
             line = _unknown(line.partition("arguments:")[2].split(), list(self._option_string_actions))
         raise UserError(f"{line} (see {self.prog} --help)")
+
+    def _word(self, name: str) -> str:
+        """What somebody typed, or did not, for a value: an option has dashes, a word that stands by itself has none."""
+        alone = any(action.dest == name and not action.option_strings for action in self._actions)
+        return name if alone else f"--{name.replace('_', '-')}"
 
     def _missing(self, names: Sequence[str]) -> str:
         """What has to be said and was not, and how somebody would say it."""
@@ -88,7 +93,7 @@ def _in_words(option: str, expected: str, got: str, other: str) -> str:
     said = other or (
         f"expected one of {', '.join(known)}.{nearest(got, known)}" if known else f"expected {_KINDS.get(kind, kind)}"
     )
-    return f"--{option.replace('_', '-')} {got}".rstrip() + f": {said}"
+    return f"{option} {got}".rstrip() + f": {said}"
 
 
 def parsed(parser: Parser, arguments: Sequence[str]) -> Namespace:
@@ -173,16 +178,21 @@ def _gathered(arguments: list[str]) -> list[str]:
 
 
 def add_settings(
-    parser: ArgumentParser, kind: type, only: Sequence[str] | None = None, default_none: bool = False
+    parser: ArgumentParser,
+    kind: type,
+    only: Sequence[str] | None = None,
+    default_none: bool = False,
+    helps: Mapping[str, str] | None = None,
 ) -> None:
     """One option for every field of a settings record, with the help that its docstring gives.
 
     Args:
         only: these fields; all if None.
         default_none: what is not said is None instead of the record's default.
+        helps: what fields mean to this command, where that is not what they mean to training.
     """
     hints = get_type_hints(kind)
-    words = {p.arg_name: p.description for p in parse_docstring(kind.__doc__ or "").params}
+    words = {p.arg_name: p.description for p in parse_docstring(kind.__doc__ or "").params} | dict(helps or {})
     for field in fields(kind):
         if only is not None and field.name not in only:
             continue

@@ -16,6 +16,12 @@ from diffusionmtl.errors import UserError
 Command = tuple[Callable[[Parser], None], Callable[[Namespace], int], str, str]
 """Adds its words to a parser, runs, says what it is for, and shows an example."""
 
+_INSPECTED = {
+    "tasks": "look at the labels of these tasks only; of all if none is named",
+    "size": "height and width at which rooms are drawn; files are looked at as they are",
+    "rooms": "how many rooms to draw as train",
+    "rooms_val": "how many rooms to draw as val",
+}
 EVALUATED_DATA = ("data", "root", "tasks", "size", "rooms", "rooms_val", "rooms_seed", "max_pixels")
 
 
@@ -36,7 +42,7 @@ def _inspect_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="read every file instead of a sample")
     parser.add_argument("--json", type=str, help="write the findings here")
     parser.add_argument("--sheet", type=str, help="write a contact sheet (PNG) here")
-    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True, helps=_INSPECTED)
 
 
 def _inspect(args: Namespace) -> int:

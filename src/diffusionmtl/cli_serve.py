@@ -12,6 +12,13 @@ from diffusionmtl.cli_data import EVALUATED_DATA, Command, data_settings
 from diffusionmtl.config import DataSettings
 
 _OF_DATA = tuple(name for name in EVALUATED_DATA if name != "max_pixels")
+_EXAMPLES_FROM = {
+    "data": "where examples to try and the images to review come from; what the run was trained on if left out",
+    "tasks": "tasks of that data that suggestions are reviewed for; those of the run if left out",
+    "size": "height and width at which rooms are drawn as examples; the run's if left out",
+    "rooms": "how many rooms to draw if suggestions for them are reviewed",
+    "rooms_val": "how many rooms to draw as examples",
+}
 _Port = restricted_number_type("Port", int, [(">=", 1), ("<=", 65535)])
 
 
@@ -40,7 +47,7 @@ def _serve_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--max-pixels", type=PositiveInt, default=24_000_000, help="pixels of an image")
     parser.add_argument("--seconds", type=PositiveFloat, default=120.0, help="until a request is given up")
     parser.add_argument("--waiting", type=PositiveInt, default=16, help="requests that may wait for their turn")
-    add_settings(parser, DataSettings, _OF_DATA, default_none=True)
+    add_settings(parser, DataSettings, _OF_DATA, default_none=True, helps=_EXAMPLES_FROM)
 
 
 def _serve(args: Namespace) -> int:

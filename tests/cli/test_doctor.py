@@ -112,6 +112,12 @@ def test_every_command_and_option_can_be_completed():
     assert "prediction" in methods.choices
 
 
+def test_an_unknown_shell_is_named_as_it_was_typed(capsys):
+    assert main(["completion", "tcsh"]) == 2
+    said = capsys.readouterr().err
+    assert "shell tcsh: expected one of bash, zsh, fish" in said and "--shell" not in said
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_gets_a_script(shell, capsys):
     script = done(capsys, "completion", shell)
@@ -130,3 +136,10 @@ def test_bash_completes(tmp_path):
     """
     found = subprocess.run(["bash", "-c", asks], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["prediction"]
+
+
+@pytest.mark.parametrize("command", ["serve", "data inspect"])
+def test_help_says_what_an_option_means_to_a_command_that_trains_nothing(command):
+    text = " ".join(command_parser(command).format_help().split())
+    assert "--tasks" in text and "--size" in text
+    assert "train only these tasks" not in text and "training picture" not in text and "drawn" in text
