@@ -309,7 +309,7 @@ def gpu_full(desk):
     return desk.train()
 
 
-@says("--device cuda: ...; use cpu")
+@says("device cuda: ...; use cpu")
 def no_gpu(desk):
     return ["evaluate", desk.run, "--device", "cuda" if not torch.cuda.is_available() else "cuda:99"]
 

@@ -352,7 +352,7 @@ def test_evaluation_data_of_another_meaning(capsys, tiny_run, folder):
     assert "same task set" in said
     assert "no split 'test'" in refused(capsys, "evaluate", tiny_run, "--split", "test")
     assert "no such folder" in refused(capsys, "evaluate", tiny_run, "--data", folder / "nowhere")
-    assert "--device nix" in refused(capsys, "evaluate", tiny_run, "--device", "nix")
+    assert "device nix: " in refused(capsys, "evaluate", tiny_run, "--device", "nix")
 
 
 def test_a_missing_extra_is_named(capsys, monkeypatch, tmp_path):

@@ -165,8 +165,10 @@ def test_another_task_set_is_refused(predictor):
 
 def test_classes_of_another_order_are_refused(predictor):
     turned = SemanticSegmentation("semseg", classes=("table", "chair", "floor", "wall"))
-    with pytest.raises(UserError, match="semseg"):
+    with pytest.raises(UserError, match="task 'semseg' is segmentation with 4 channels") as raised:
         evaluate(predictor, Renamed(turned))
+    words = "'wall' as class 0, here 'table', 'floor' as class 1, here 'chair', 'chair' as class 2, here 'floor'"
+    assert f"the network learnt other classes: {words}, and 1 more;" in str(raised.value)
 
 
 def test_a_trained_run_is_scored_on_some_tasks(tiny_run):

@@ -1,5 +1,6 @@
 """A predictor answers for any image, the same for the same seed, and says how sure it is."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,28 @@ def test_what_is_no_image_is_refused(diffusing, image, error):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ([picture(4, 4), picture(5, 4)], "one image at a time; loop over them, or use diffusionmtl predict"),
+        ([Image.fromarray(picture(4, 4))], "one image at a time"),
+        (["a.png", "b.png"], "one image at a time"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "one image at a time"),
+        (torch.zeros(2, 3, 4, 4), "one image at a time"),
+        (b"\x89PNG", r"not bytes; open it with PIL: Image.open\(io.BytesIO\(data\)\)"),
+        (io.BytesIO(b"\x89PNG"), r"not BytesIO; open it with PIL: Image.open\(file\)"),
+    ],
+)
+def test_what_is_no_single_image_is_told_how_to_go_on(image, words):
+    with pytest.raises(ValueError, match=words):
+        to_image(image)
+
+
+def test_a_predictor_says_what_it_answers(predictor, diffusing):
+    assert repr(predictor) == f"Predictor({', '.join(t.name for t in TASKS)}; images fitted into 32x48; on cpu)"
+    assert "any size" in repr(diffusing)
+
+
 @pytest.mark.parametrize("samples", [0, -1])
 def test_there_is_at_least_one_draw(diffusing, samples):
     with pytest.raises(ValueError, match="samples"):
@@ -281,6 +304,10 @@ def test_the_public_face(tiny_run):
     prediction = predictor(picture(40, 50), samples=2)
     assert isinstance(prediction, dm.Prediction)
     assert isinstance(prediction["depth"], dm.TaskPrediction)
+    with pytest.raises(UserError, match="checkpoint 'first': say last or best"):
+        dm.load(tiny_run, checkpoint="first")
+    with pytest.raises(UserError, match="^device nix: .*; use cpu"):
+        dm.load(tiny_run, device="nix")
     assert_same(prediction, dm.load(tiny_run / "checkpoints/last.safetensors")(picture(40, 50), samples=2))
     assert not predictor.network.training
     fresh = dm.create("feature", tasks=[dm.SemanticSegmentation("semseg", ("a", "b")), dm.Depth("depth")], **SMALL)

@@ -25,6 +25,7 @@ from diffusionmtl.sharing.hub import fetch_run, hub_name, is_hub_name
 from diffusionmtl.tasks import Task
 
 ZIPPED = ".zip"
+CHECKPOINTS = ("last", "best")
 _MAX_TRAINED_PIXELS = 1 << 24
 
 
@@ -50,8 +51,11 @@ def load(
         calibrated: use the run folder's `calibration.json`, if there is one.
 
     Raises:
-        UserError: no such run, its weights are damaged, or its calibration is of other weights or another noise.
+        UserError: no such run, checkpoint or device, its weights are damaged, or its calibration is of other weights or
+            another noise.
     """
+    if checkpoint not in CHECKPOINTS:
+        raise UserError(f"checkpoint '{checkpoint}': say {' or '.join(CHECKPOINTS)}")
     with _on_disk(run, checkpoint) as place:
         path = weights_file(place, checkpoint)
         tensors, description = read_network(path)
@@ -181,5 +185,5 @@ def device_of(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         said = in_one_line(error).split(". ")[0]  # the rest is advice for whoever builds torch
-        raise UserError(f"--device {name}: {said}; use cpu") from None
+        raise UserError(f"device {name}: {said}; use cpu") from None
     return device

@@ -33,6 +33,8 @@ Precision = Literal["fp32", "bf16"]
 # An unfitted image of more pixels is seen in tiles unless its user says otherwise.
 WHOLE = 4_000_000
 DEFAULT_TILE = 1024
+# An array of so many axes is several images.
+_STACK = 4
 
 
 class Predictor:
@@ -182,6 +184,10 @@ class Predictor:
     def _arithmetic(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
+    def __repr__(self) -> str:
+        seen = "any size" if self.size is None else f"images fitted into {self.size[0]}x{self.size[1]}"
+        return f"Predictor({', '.join(task.name for task in self.tasks)}; {seen}; on {self.device})"
+
     @property
     def tasks(self) -> tuple[Task, ...]:
         """Those of the network."""
@@ -290,6 +296,20 @@ def _joined(task: Task, parts: Sequence[Estimates]) -> TaskPrediction:
     )
 
 
+def _check_one(image: Any) -> None:
+    """Say how to go on with what holds several images, or one that nobody has opened."""
+    if isinstance(image, bytes | bytearray | memoryview) or hasattr(image, "read"):
+        raise ValueError(
+            f"an image must be a path, array, tensor or PIL image, not {type(image).__name__}; open it with PIL: "
+            f"Image.open({'file' if hasattr(image, 'read') else 'io.BytesIO(data)'})"
+        )
+    listed = isinstance(image, list | tuple) and any(
+        isinstance(x, str | Path | Image.Image | Tensor) or np.ndim(x) == _STACK - 1 for x in image
+    )
+    if listed or np.ndim(image) == _STACK:
+        raise ValueError("one image at a time; loop over them, or use diffusionmtl predict for whole folders")
+
+
 def to_image(image: ImageLike) -> UInt8[Tensor, "3 h w"]:
     """Whatever a user may hand over as an RGB tensor in [0, 255].
 
@@ -304,10 +324,12 @@ def to_image(image: ImageLike) -> UInt8[Tensor, "3 h w"]:
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
         pixels = files.rgb_pixels(ImageOps.exif_transpose(image) if turned else image)
     elif isinstance(image, Tensor):
+        _check_one(image)
         if image.ndim != 3 or image.shape[0] != 3:
             raise ValueError(f"a tensor image must be [3 H W], not {list(image.shape)}")
         pixels = image.detach().cpu().permute(1, 2, 0).numpy()
     else:
+        _check_one(image)
         pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
