@@ -218,6 +218,12 @@ def _array_opened(path: Path, max_pixels: int) -> Iterator[BinaryIO]:
         raise UserError(f"{path}: not a readable .npy array ({in_one_line(error)})") from error
 
 
+def promised_bytes(head: bytes) -> int:
+    """How many bytes of numbers an array file promises, from its first bytes; throws whatever its parser throws."""
+    shape, dtype = _array_header(io.BytesIO(head))
+    return math.prod(shape) * dtype.itemsize
+
+
 def _array_header(stream: io.BytesIO) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -4,6 +4,7 @@ A target reads one file, and raises nothing but `UserError`. Its seeds are made 
 """
 
 import io
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,14 @@ def _judge(error: UserError) -> None:
         raise AssertionError(f"refused for want of memory alone: {text}") from error
 
 
+def _room(size: int) -> bool:
+    try:
+        mmap.mmap(-1, size).close()
+        return True
+    except OSError:
+        return False
+
+
 def _reasons(error: BaseException) -> list[BaseException]:
     found: list[BaseException] = []
     following: BaseException | None = error
@@ -109,5 +118,7 @@ def _reasons(error: BaseException) -> list[BaseException]:
 
 
 def _wants_memory(error: BaseException) -> bool:
+    if type(error).__module__.startswith("av."):  # FFmpeg refuses by itself to make room for 2 GB at once
+        return isinstance(error, MemoryError) and not _room(1 << 31)
     # torch says it in words: "DefaultCPUAllocator: can't allocate memory".
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))

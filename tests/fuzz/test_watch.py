@@ -165,6 +165,22 @@ def test_a_target_whose_process_ended_is_begun_again(tool, tmp_path, monkeypatch
     assert kept.read_bytes() == b"the last" and list(count.found) == ["the process ended with -11"]
 
 
+def test_a_process_that_atheris_has_filled_is_begun_again_and_is_no_crash(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "REGRESSIONS", tmp_path)
+    begun = []
+
+    def run(words, **_):
+        folder = Path(words[words.index("--child") + 1])
+        (folder / watch.CURRENT).write_bytes(b"the last")
+        (folder / watch.COUNTED).write_text(json.dumps(asdict(Count("npy", executions=50))))
+        begun.append(words)
+        return subprocess.CompletedProcess(words, tool.FULL if len(begun) == 1 else 0)
+
+    monkeypatch.setattr(tool.subprocess, "run", run)
+    count = tool.apart("npy", Namespace(executions=100, seconds=600.0, seed=0, engine="atheris"))
+    assert len(begun) == 2 and (count.executions, count.crashes) == (100, 0) and not list(tmp_path.rglob("*.bin"))
+
+
 def test_a_process_that_never_began_is_no_crash_of_a_reader(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "REGRESSIONS", tmp_path)
     monkeypatch.setattr(tool.subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 1))

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from diffusionmtl.errors import UserError
-from diffusionmtl.files import check_plain, write_bytes_atomically
+from diffusionmtl.files import check_plain, promised_bytes, write_bytes_atomically
 
 FINAL, INITIAL = "final", "initial"
 MAX_BYTES = 500_000_000
+_HEADER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -68,5 +69,9 @@ def _check_size(path: Path) -> None:
     # Numbers of images hardly shrink by packing, so what claims to has been made to fill a memory.
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > MAX_BYTES:
-        raise ValueError(f"unpacks to {unpacked:,} bytes")
+        if unpacked > MAX_BYTES:
+            raise ValueError(f"unpacks to {unpacked:,} bytes")
+        for entry in archive.infolist():
+            with archive.open(entry) as stream:
+                if (promised := promised_bytes(stream.read(_HEADER_BYTES))) > entry.file_size:
+                    raise ValueError(f"{entry.filename} promises {promised:,} bytes")

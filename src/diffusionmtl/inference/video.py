@@ -42,7 +42,9 @@ class Video:
         try:
             self._container = self._av.open(str(path), options=_ONLY_THIS_FILE)
         except (OSError, ValueError, ArithmeticError, self._av.FFmpegError) as error:
-            raise UserError(f"{path}: not a readable video ({in_one_line(error)}); replace or remove it") from None
+            # FFmpeg makes room for 2 GB at most at a time: no lack of memory, but a file that claims too much.
+            said = "it asks for more room than a video takes" if isinstance(error, MemoryError) else in_one_line(error)
+            raise UserError(f"{path}: not a readable video ({said}); replace or remove it") from None
         if not self._container.streams.video:
             self._container.close()
             raise UserError(f"{path}: holds no pictures; replace or remove it")
