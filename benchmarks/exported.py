@@ -18,11 +18,11 @@ from torch import Tensor
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from benchmarks.measure import machine, side_by_side, speedup  # noqa: E402
-from diffusionmtl.build import build_dataset  # noqa: E402
+from diffusionmtl.build import build_dataset, restore_run  # noqa: E402
 from diffusionmtl.commands.evaluate import plain_figures  # noqa: E402
 from diffusionmtl.commands.export import export  # noqa: E402
 from diffusionmtl.commands.output import figure, text_table  # noqa: E402
-from diffusionmtl.config import DataSettings, settings_from_flat  # noqa: E402
+from diffusionmtl.config import DataSettings  # noqa: E402
 from diffusionmtl.diffusion import SeededNoise  # noqa: E402
 from diffusionmtl.export.graph import AnswerGraph  # noqa: E402
 from diffusionmtl.export.onnx_file import Runner, onnx_runner  # noqa: E402
@@ -32,6 +32,7 @@ from diffusionmtl.inference.predictor import Estimates, Predictor  # noqa: E402
 from diffusionmtl.models.blocks import resize  # noqa: E402
 from diffusionmtl.plain_yaml import read_yaml  # noqa: E402
 from diffusionmtl.report.tables import gain, headline  # noqa: E402
+from diffusionmtl.runfolder import RunFolder  # noqa: E402
 from diffusionmtl.seeds import derive_seed  # noqa: E402
 
 TORCH, WHOLE, INT8 = "PyTorch", "ONNX", "ONNX int8"
@@ -122,7 +123,8 @@ def plain_spread(times: Mapping[str, list[float]], name: str) -> dict[str, Any]:
 
 
 def _data(given: argparse.Namespace) -> DataSettings:
-    trained = settings_from_flat(read_yaml(given.run / "config.yaml"), str(given.run)).data
+    config = RunFolder(given.run).config
+    trained = restore_run(read_yaml(config), str(config))[0].data
     return replace(trained, data=tuple(given.data), tasks=()) if given.data else trained
 
 
