@@ -141,7 +141,8 @@ class TestDescription:
         message = (
             r"dataset\.yaml: no such file; write it and name the classes\. Guessed from the labels: "
             r"tasks: \{depth: \{kind: depth\}, far: \{kind: depth\}, normals: \{kind: normals\}, "
-            r"odd: \{kind: saliency\}, person_mask: \{kind: saliency\}, semseg: \{kind: segmentation, classes: \[class0, class1\]\}, "
+            r"odd: \{kind: saliency\}, person_mask: \{kind: saliency\}, "
+            r"semseg: \{kind: segmentation, classes: \[class0, class1\]\}, "
             r"things: \{kind: segmentation, classes: \[class0, class1, class2, class3\]\}\}$"
         )
         refused(message, opened, root)
@@ -157,7 +158,7 @@ class TestDescription:
         (root / "dataset.yaml").unlink()
         for task in TASKS:
             os.rename(root / "train" / task.name, root / task.name)
-        refused(r"dataset\.yaml: no such file, and no train/images with .*move the images to train/images", opened, root)
+        refused(r"dataset\.yaml: no such file, and no train/images with .*: move the images", opened, root)
 
     @pytest.mark.parametrize(
         ("text", "message"),
