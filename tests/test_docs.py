@@ -182,7 +182,7 @@ def test_links_and_pictures_are_there(page):
 @every_page
 def test_files_and_targets_in_the_text_exist(page):
     text = page.read_text(encoding="utf-8")
-    for path in re.findall(r"\b(?:tests|src|docs)/[\w/-]+\.(?:py|md|png)", text):
+    for path in re.findall(r"\b(?:tests|src|docs)/[\w/-]+\.(?:py|md|png|webp)", text):
         assert (ROOT / path).exists(), path
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)) <= targets
@@ -194,10 +194,10 @@ def test_every_page_is_in_the_index():
 
 
 def test_pictures_are_light_and_can_be_drawn_again(tmp_path, monkeypatch):
-    assert all(os.path.getsize(path) < 300_000 for path in (ROOT / "docs" / "images").glob("*.png"))
+    assert all(os.path.getsize(path) < 300_000 for path in (ROOT / "docs" / "images").iterdir())
     monkeypatch.setenv("DIFFUSIONMTL_CACHE", str(tmp_path))
     module = loaded("docs/draw_images.py")
     monkeypatch.setattr(module, "HERE", tmp_path)
     module.main()
-    with Image.open(tmp_path / "rooms.png") as again, Image.open(ROOT / "docs" / "images" / "rooms.png") as shown:
+    with Image.open(tmp_path / "rooms.webp") as again, Image.open(ROOT / "docs" / "images" / "rooms.webp") as shown:
         assert again.size == shown.size

@@ -10,7 +10,7 @@ from sphinx.application import Sphinx
 from extension.gallery import GALLERY, with_pictures
 from extension.reference import filled
 
-DRAWN = ("rooms.png", "network.svg")
+DRAWN = ("rooms.webp", "network.svg")
 """Pictures of `docs/images` that the build draws anew."""
 
 
