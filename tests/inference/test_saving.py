@@ -66,7 +66,11 @@ def test_bands_make_the_files_of_the_whole(tmp_path, rows, band_pixels, fitted):
     for one, other in zip(written, whole, strict=True):
         (mine, mode), (theirs, expected) = pixels(one), pixels(other)
         assert mode == expected and mine.dtype == theirs.dtype
-        assert np.array_equal(mine, theirs), one
+        if one.relative_to(tmp_path / "bands").parts[0] == "confidence":
+            # Exponentials of a row are not always computed as those of a whole image are: one of 65,535 levels.
+            assert np.abs(mine.astype(int) - theirs).max() <= 1, one
+        else:
+            assert np.array_equal(mine, theirs), one
     for task in TASKS:
         file = next(p for p in written if p.parent.parent.name == task.name)
         assert task.read(file)[0].shape[-2:] == (29, 13)

@@ -310,7 +310,7 @@ def _check_one(image: Any) -> None:
         raise ValueError("one image at a time; loop over them, or use diffusionmtl predict for whole folders")
 
 
-def to_image(image: ImageLike) -> UInt8[Tensor, "3 h w"]:
+def to_image(image: Any) -> UInt8[Tensor, "3 h w"]:
     """Whatever a user may hand over as an RGB tensor in [0, 255].
 
     Raises:

@@ -64,6 +64,7 @@ class Engine:
         self._lock = threading.Lock()
         self._inside = 0
         self._answered, self._closed = threading.Event(), False
+        self._pauses, self._give_back = _PAUSES, give_back_memory
         threading.Thread(target=self._tidy, name="diffusionmtl-tidy", daemon=True).start()
 
     @property
@@ -116,10 +117,10 @@ class Engine:
         """Give memory back whenever there was an answer and then none for a while."""
         while self._answered.wait() and not self._closed:
             self._answered.clear()
-            for pause in _PAUSES:
+            for pause in self._pauses:
                 if self._answered.wait(pause):
                     break
-                give_back_memory()
+                self._give_back()
 
 
 @contextmanager
