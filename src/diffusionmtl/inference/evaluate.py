@@ -10,10 +10,7 @@ from diffusionmtl.errors import UserError
 from diffusionmtl.inference.per_image import FINAL, INITIAL, PerImage
 from diffusionmtl.inference.predictor import Estimates, Predictor
 from diffusionmtl.inference.tally import Tally, scoring_pool
-from diffusionmtl.tasks import SemanticSegmentation, Task
-
-# So many classes that differ are named.
-_NAMED = 3
+from diffusionmtl.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -100,18 +97,6 @@ def _scores(tallies: Tallies, names: dict[str, str]) -> Scores:
     )
 
 
-def _learnt(task: Task, other: Task) -> str:
-    """How a task differs from another one of its name."""
-    if (task.kind, task.channels) != (other.kind, other.channels):
-        return f"{task.kind} with {task.channels}"
-    if not isinstance(task, SemanticSegmentation) or not isinstance(other, SemanticSegmentation):
-        return "it with other settings"
-    pairs = enumerate(zip(task.classes, other.classes, strict=True))
-    odd = [f"'{mine}' as class {index}, here '{theirs}'" for index, (mine, theirs) in pairs if mine != theirs]
-    more = f", and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
-    return f"other classes: {', '.join(odd[:_NAMED])}{more}"
-
-
 def shared_tasks(tasks: Iterable[Task], dataset: DenseDataset) -> dict[str, Task]:
     """By the data set's word for it, every task of a network that the data set has.
 
@@ -128,7 +113,7 @@ def shared_tasks(tasks: Iterable[Task], dataset: DenseDataset) -> dict[str, Task
         if task.meaning() != other.meaning():
             raise UserError(
                 f"data set '{dataset.name}': task '{other.name}' is {other.kind} with {other.channels} channels, "
-                f"but the network learnt {_learnt(task, other)}; evaluate on data of the same task set"
+                f"but the network learnt {task.unlike(other)}; evaluate on data of the same task set"
             )
         shared[other.name] = task
     if not shared:

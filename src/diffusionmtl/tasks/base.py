@@ -109,6 +109,11 @@ class Task(ABC):
         """
         return (self.kind, self.channels)
 
+    def unlike(self, other: "Task") -> str:
+        """What this task is where another of its name means something else, for a person to read."""
+        same = (self.kind, self.channels) == (other.kind, other.channels)
+        return "it with other settings" if same else f"{self.kind} with {self.channels}"
+
     @abstractmethod
     def read(self, path: Path, max_pixels: int = files.MAX_PIXELS) -> tuple[LabelMap, ValidMap]:
         """Read and check a label file: the label [C H W] and where it means something [1 H W].

@@ -19,6 +19,9 @@ from diffusionmtl.tasks.base import Meter, Task, drawn_grey_where_invalid
 from diffusionmtl.tasks.charts import ClassCounts, Counts
 from diffusionmtl.tasks.joint import JointClasses
 
+# So many classes that differ are named.
+_NAMED = 3
+
 
 class ClassMap(LabelMap):
     """Class indices [1 H W], integers."""
@@ -106,6 +109,15 @@ class SemanticSegmentation(JointClasses):
     def meaning(self) -> tuple[object, ...]:
         """The classes, in their order."""
         return (self.kind, self.classes)
+
+    def unlike(self, other: Task) -> str:
+        """The first few classes that differ, if there are as many."""
+        if not isinstance(other, SemanticSegmentation) or self.channels != other.channels:
+            return super().unlike(other)
+        pairs = enumerate(zip(self.classes, other.classes, strict=True))
+        odd = [f"'{mine}' as class {index}, here '{theirs}'" for index, (mine, theirs) in pairs if mine != theirs]
+        more = f", and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+        return f"other classes: {', '.join(odd[:_NAMED])}{more}"
 
     def read(self, path: Path, max_pixels: int = files.MAX_PIXELS) -> tuple[LabelMap, ValidMap]:
         """Class indices uint8 (int32 beyond 256 classes) [1 H W]."""

@@ -113,7 +113,9 @@ def whole(held: Any) -> Any:
         return gathered.cpu() if held.device_mesh.get_rank() == 0 else None
     if isinstance(held, Mapping):
         return {key: whole(value) for key, value in held.items()}
-    return type(held)(whole(value) for value in held) if isinstance(held, list | tuple) else held
+    if isinstance(held, tuple):
+        return tuple(map(whole, held))
+    return [whole(value) for value in held] if isinstance(held, list) else held
 
 
 def whole_weights(network: nn.Module) -> dict[str, Tensor]:
