@@ -18,12 +18,8 @@ from diffusionmtl.inference.draws import Ensemble, Source
 from diffusionmtl.inference.evaluate import shared_tasks
 from diffusionmtl.inference.load import load, weights_file
 from diffusionmtl.inference.uncertainty import (
-    CALIBRATED_ENTROPY,
-    CLASSES,
+    DOUBTS,
     DRAWS,
-    ENTROPY,
-    EXPECTED,
-    MIRROR,
     Uncertainty,
     measure_uncertainty,
 )
@@ -111,11 +107,7 @@ def _source(run: Path, looked: Looked) -> tuple[Source, Calibration | None]:
 
 def uncertainty_table(found: Mapping[str, Uncertainty], networks: int = 1) -> str:
     """One line per task: mean error, the AUSE of every uncertainty, calibration error before and after."""
-    order = [
-        name
-        for name in (DRAWS, ENTROPY, CALIBRATED_ENTROPY, EXPECTED, MIRROR, CLASSES)
-        if any(name in u.ause for u in found.values())
-    ]
+    order = [name for name in DOUBTS if any(name in u.ause for u in found.values())]
     words = {DRAWS: f"{networks} networks" if networks > 1 else "draws"}
     after = any(u.after is not None for u in found.values())
     rows = []

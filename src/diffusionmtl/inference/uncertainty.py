@@ -21,6 +21,8 @@ from diffusionmtl.tasks import Task
 DRAWS, ENTROPY, MIRROR = "draws", "entropy", "mirror"
 CALIBRATED_ENTROPY = "entropy, calibrated"
 CLASSES, EXPECTED = "classes", "expected error"
+DOUBTS: tuple[str, ...] = (DRAWS, ENTROPY, CALIBRATED_ENTROPY, EXPECTED, MIRROR, CLASSES)
+"""All that is compared, in the order in which it is shown."""
 _FEW = 1e-3
 
 

@@ -4,15 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from diffusionmtl.inference.uncertainty import (
-    CALIBRATED_ENTROPY,
-    CLASSES,
-    DRAWS,
-    ENTROPY,
-    EXPECTED,
-    MIRROR,
-    Uncertainty,
-)
+from diffusionmtl.inference.uncertainty import DOUBTS, Uncertainty
 from diffusionmtl.metrics.sparsification import FRACTIONS
 from diffusionmtl.report.diagram import Axis
 from diffusionmtl.report.plot import dot_radius
@@ -20,14 +12,7 @@ from diffusionmtl.report.plot import dot_radius
 _WIDTH, _ROW, _HEAD = 860.0, 300.0, 44.0
 _LEFT, _MIDDLE, _PANEL, _HEIGHT, _DOWN = 62.0, 600.0, 230.0, 210.0, 44.0
 _KEY, _ERRORS = 310.0, 166.0
-_STYLES = {
-    DRAWS: "draws",
-    ENTROPY: "entropy",
-    CALIBRATED_ENTROPY: "calibrated",
-    EXPECTED: "calibrated",
-    MIRROR: "mirror",
-    CLASSES: "classes",
-}
+_STYLES = dict(zip(DOUBTS, ("draws", "entropy", "calibrated", "calibrated", "mirror", "classes"), strict=True))
 
 # The report's colours by day and by night; a file of its own has to bring them along.
 _STYLE = """
