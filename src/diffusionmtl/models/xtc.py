@@ -230,12 +230,8 @@ def _through_inputs(
     for number, task in enumerate(tasks):
         mine, known = (pairs.source == number).nonzero()[:, 0], labels.maps[task.name]
         raw, here = picked(resize(predictions[task.name], grid), pairs.image[mine]), picked(valid, mine)
-        drawn = [
-            task.joint(raw[n : n + 1], here[n : n + 1], generators[image])
-            for n, image in enumerate(pairs.image[mine].tolist())
-        ]
-        joint = torch.cat(drawn) if drawn else task.joint(raw, here, generators[0])
-        joint = torch.where(here[:, None], joint, 0.0)
+        drawing = [generators[image] for image in pairs.image[mine].tolist()]
+        joint = torch.where(here[:, None], task.joint(raw, here, drawing), 0.0)
         inner = space.inputs[task.name](torch.cat([joint, known]))
         of_pairs.append(inner[: len(mine)])
         of_labels.append(inner[len(mine) :])

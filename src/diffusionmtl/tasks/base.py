@@ -7,7 +7,7 @@ it is drawn. Nothing else in the package asks which kind a task is.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from inspect import isabstract
 from pathlib import Path
@@ -175,14 +175,14 @@ class Task(ABC):
         return self.label_channels
 
     def joint(
-        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
+        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generators: Sequence[torch.Generator]
     ) -> Float[Tensor, "n j h w"]:
         """A raw output, ready to be compared with the labels of other tasks (XTC): in the form of `joint_label`.
 
         Gradients pass. What is given where `valid` is False is thrown away, and no other pixel may depend on it.
 
         Args:
-            generator: of whatever has to be drawn, classes for instance.
+            generators: of whatever has to be drawn, classes for instance; one per map, some may be the same.
         """
         return self.activate(raw)
 

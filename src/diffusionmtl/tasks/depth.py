@@ -1,6 +1,6 @@
 """Depth in metres."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -147,7 +147,7 @@ class Depth(Task):
         return raw.clamp(min=1e-9)
 
     def joint(
-        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
+        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generators: Sequence[torch.Generator]
     ) -> Float[Tensor, "n j h w"]:
         """As a share of the largest valid one of the map."""
         return joint.over_largest(self.activate(raw), valid)

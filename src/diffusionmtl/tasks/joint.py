@@ -3,6 +3,8 @@
 Sources: XTC (Li et al., CVPR 2022); straight-through Gumbel-softmax (Jang et al., ICLR 2017).
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
@@ -20,10 +22,10 @@ class JointClasses(Task):
         return self.channels
 
     def joint(
-        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
+        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generators: Sequence[torch.Generator]
     ) -> Float[Tensor, "n j h w"]:
         """A class drawn per pixel, one-hot, straight through."""
-        return straight_through(raw, generator)
+        return straight_through(raw, generators)
 
     def joint_label(self, label: Shaped[Tensor, "n k h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n j h w"]:
         """One-hot."""
@@ -31,16 +33,17 @@ class JointClasses(Task):
 
 
 def straight_through(
-    logits: Float[Tensor, "n c h w"], generator: torch.Generator, temperature: float = 1.0
+    logits: Float[Tensor, "n c h w"], generators: Sequence[torch.Generator], temperature: float = 1.0
 ) -> Float[Tensor, "n c h w"]:
     """A class drawn per pixel as exact zeros and ones; its gradient is that of the softmax with the noise added.
 
     Args:
-        generator: of the Gumbel noise, on any device: one on the CPU draws the same for all devices.
+        generators: of the Gumbel noise, one per map, on any device: one on the CPU draws the same for all devices.
         temperature: of the softmax.
     """
     logits = _wide(logits)
-    u = torch.rand(logits.shape, generator=generator, device=generator.device).to(logits.device)
+    drawn = [torch.rand(logits.shape[1:], generator=one, device=one.device) for one in generators]
+    u = (torch.stack(drawn) if drawn else torch.empty(logits.shape)).to(logits.device)
     # Kept off 0 and 1, where the noise would be infinite, instead of being drawn again.
     gumbel = -(-u.clamp(1e-7, 1 - 1e-7).log()).log()
     soft = ((logits + gumbel) / temperature).softmax(dim=1)

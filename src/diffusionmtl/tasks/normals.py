@@ -1,6 +1,6 @@
 """Surface normals: unit vectors in the camera's frame."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -170,7 +170,7 @@ class SurfaceNormals(Task):
         return estimate.flip(-1) * estimate.new_tensor([-1.0, 1.0, 1.0])[:, None, None]
 
     def joint(
-        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generator: torch.Generator
+        self, raw: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"], generators: Sequence[torch.Generator]
     ) -> Float[Tensor, "n j h w"]:
         """Components moved from [-1, 1] to [0, 1]: nothing known, which is 0, is then no direction."""
         return (self.activate(raw) + 1) / 2
