@@ -17,9 +17,8 @@ about = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
 if fit := about["inputs"]["image"]["fit"]:  # the size that the network was trained on
     scale = min(fit[0] / photo.height, fit[1] / photo.width)
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
-    photo = photo.resize(
-        size, Image.Resampling.BILINEAR
-    )  # as the network saw its pictures; Pillow's default is another
+    # As the network saw its pictures; Pillow's default is another filter.
+    photo = photo.resize(size, Image.Resampling.BILINEAR)
 inputs = {"image": np.asarray(photo).transpose(2, 0, 1)[None]}
 if noise := about["inputs"].get("noise"):
     cells = [

@@ -22,7 +22,6 @@ from diffusionmtl.inference.streamlined import streamlined
 from diffusionmtl.models.network import Network
 from diffusionmtl.models.pretrained import read_network
 from diffusionmtl.tasks import Task
-from diffusionmtl.tasks.binary import BinaryTask
 
 Format = Literal["onnx", "torch"]
 # Of the largest number in an output: more than rounding is a mistake of the exporter.
@@ -158,11 +157,10 @@ def _image(network: Network, size: tuple[int, int] | None) -> dict[str, Any]:
 
 
 def _yes(task: Task, channels: int) -> dict[str, int]:
-    """Which channel is the probability of yes, for a task that asks for one: found by the task's own reading."""
-    if not isinstance(task, BinaryTask):
-        return {}
+    """Which channel is the probability of yes, for a task of yes or no: found by the task's own reading."""
     one_each = torch.eye(channels)[None, :, None, :]  # pixel i is sure of channel i
-    return {"yes_channel": int(task.value(one_each)[0, -1, 0].argmax())}
+    yes = task.says_yes(task.value(one_each))
+    return {} if yes is None else {"yes_channel": int(yes[0, 0].int().argmax())}
 
 
 def _noise(noise: NoiseInput) -> dict[str, Any]:
