@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from diffusionmtl.errors import UserError
+from diffusionmtl.pace import Pace
 
 BEGUN = ".begun"
 
@@ -72,14 +73,16 @@ def _check_no_file(path: Path) -> Path:
 
 
 def progress_bar(what: str, unit: str = "images") -> Callable[[int, int], None]:
-    """A function (done, total) that draws a progress bar; nothing where no terminal shows it."""
+    """A function (done, total) that draws a progress bar; where no terminal shows it, a line now and then."""
     bar: tqdm | None = None
+    pace = Pace()
 
     def show(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
             bar = tqdm(total=total, desc=what, unit=unit, leave=False, dynamic_ncols=True, disable=None)
         bar.update(done - bar.n)
+        pace.say(what, done, total, unit)
         if done >= total:
             bar.close()
 

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from diffusionmtl.errors import UserError
+from diffusionmtl.pace import Pace
 from diffusionmtl.runfolder import LAST_CHECKPOINT
 from diffusionmtl.training.sharding import local
 from diffusionmtl.training.together import any_of, least, means
@@ -22,6 +23,20 @@ from diffusionmtl.training.together import any_of, least, means
 LOG_EVERY = 10
 LOOK_EVERY = 10
 NAMES_SHOWN = 12
+
+
+class SaySteps(Callback):
+    """How far training is, for whoever reads its output in a file."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From now on."""
+        self._pace = Pace()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """A line, if it is time."""
+        self._pace.say("training", trainer.global_step, int(trainer.estimated_stepping_batches), "steps")
 
 
 class Stopped(Exception):

@@ -20,7 +20,7 @@ from diffusionmtl.models.network import Network
 from diffusionmtl.models.synced import synchronise
 from diffusionmtl.processes import is_first
 from diffusionmtl.runfolder import RunFolder
-from diffusionmtl.training.callbacks import LogSteps, RefuseNonFinite, Stopped, StopWhenAsked
+from diffusionmtl.training.callbacks import LogSteps, RefuseNonFinite, SaySteps, Stopped, StopWhenAsked
 from diffusionmtl.training.extra import Extra
 from diffusionmtl.training.keeping import AtomicCheckpoints, Average, Keep, checkpoint_to_resume
 from diffusionmtl.training.module import TrainingModule
@@ -161,7 +161,7 @@ def _trainer(
         inference_mode=train.strategy != "fsdp",  # what is gathered in that mode cannot be trained afterwards
         gradient_clip_val=train.clip or None,
         logger=[CSVLogger(folder.log, name="", version=""), TensorBoardLogger(folder.log, name="", version="")],
-        callbacks=[*callbacks, *([TQDMProgressBar()] if progress and _in_notebook() else [])],
+        callbacks=[*callbacks, *_shown(progress)],
         plugins=[AtomicCheckpoints()],
         enable_progress_bar=progress and _watched(),
         enable_model_summary=False,
@@ -175,6 +175,12 @@ def _strategy(train: TrainSettings) -> str | Strategy:
     if train.strategy != "fsdp":
         return train.strategy
     return Sharded(train.processes) if train.processes > 1 else "auto"
+
+
+def _shown(progress: bool) -> list[Callback]:
+    if not progress:
+        return []
+    return [TQDMProgressBar()] if _in_notebook() else [SaySteps()]
 
 
 def _watched() -> bool:
