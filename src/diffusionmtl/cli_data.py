@@ -37,6 +37,35 @@ def data_settings(args: Namespace, run: str | None = None) -> DataSettings:
     return replace(base, **{k: tuple(v) if isinstance(v, list) else v for k, v in given if k in known and v})
 
 
+def _arrange_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--images", type=str, required=True, help="folder of the images, and of folders of them")
+    parser.add_argument(
+        "--labels",
+        type=str,
+        nargs="+",
+        action="extend",
+        required=True,
+        help="TASK=FOLDER of the labels of a task, named as the images are; as often as there are tasks",
+    )
+    parser.add_argument(
+        "--val", type=float, default=0.2, help="share of the labelled images to put aside for evaluate; 0 makes no val"
+    )
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="another seed puts other images aside")
+    parser.add_argument(
+        "--link", action="store_true", help="second names of the same files, where the disk can, instead of copies"
+    )
+    parser.add_argument("--out", type=str, required=True, help="new folder for the data set")
+
+
+def _arrange(args: Namespace) -> int:
+    from diffusionmtl.commands.arrange import arrange, parse_labels
+
+    labels = parse_labels(args.labels)
+    print(arrange(Path(args.images), labels, Path(args.out), args.val, args.seed, args.link))
+    print(f"Next: diffusionmtl data inspect {args.out}")
+    return 0
+
+
 def _inspect_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name", type=str, nargs="?", help="a folder, rooms, or a benchmark; the same as --data")
     parser.add_argument("--all", action="store_true", help="read every file instead of a sample")
@@ -114,6 +143,12 @@ def _rooms(args: Namespace) -> int:
 
 
 DATA_COMMANDS: dict[str, Command] = {
+    "data arrange": (
+        _arrange_arguments,
+        _arrange,
+        "Make a data set of plain folders of images and labels, with some images put aside to score.",
+        "diffusionmtl data arrange --images photos --labels semseg=masks depth=depths --out my-data",
+    ),
     "data inspect": (
         _inspect_arguments,
         _inspect,

@@ -1,7 +1,7 @@
 """The one error that a user can mend."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -30,3 +30,9 @@ def in_one_line(error: BaseException, most: int = 160, typed: bool = False) -> s
     """
     said, kind = " ".join(str(error).split()), type(error).__name__
     return (f"{kind}: {said}" if typed and said else said or kind)[:most]
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first names of many, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

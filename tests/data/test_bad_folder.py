@@ -158,7 +158,7 @@ class TestDescription:
         (root / "dataset.yaml").unlink()
         for task in TASKS:
             os.rename(root / "train" / task.name, root / task.name)
-        refused(r"dataset\.yaml: no such file, and no train/images with .*: move the images", opened, root)
+        refused(r"dataset\.yaml: no such file, and no train/images with .*: .*data arrange", opened, root)
 
     @pytest.mark.parametrize(
         ("text", "message"),

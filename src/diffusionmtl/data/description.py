@@ -68,9 +68,8 @@ def _how_to_describe(root: Path) -> str:
     guessed = guessed_tasks(root)
     if not guessed:
         return (
-            f"{path}: no such file, and no train/{IMAGES} with labels beside it to guess it from: move the images to "
-            f"train/{IMAGES} and the labels of each task to a folder of its own, train/depth for instance, named as "
-            "their images are; then ask again"
+            f"{path}: no such file, and no train/{IMAGES} with labels beside it to guess it from: 'diffusionmtl data "
+            "arrange' makes a data set of a folder of images and one of labels per task, named as their images are"
         )
     said = ", ".join(f"{name}: {_flow(settings)}" for name, settings in guessed.items())
     return f"{path}: no such file; write it and name the classes. Guessed from the labels: tasks: {{{said}}}"

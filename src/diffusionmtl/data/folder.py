@@ -17,7 +17,15 @@ from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Task
 
-__all__ = ["PREDICTED", "FolderDataset", "dataset_splits", "dataset_tasks", "label_files", "write_dataset_yaml"]
+__all__ = [
+    "PREDICTED",
+    "FolderDataset",
+    "dataset_splits",
+    "dataset_tasks",
+    "label_files",
+    "plain_files",
+    "write_dataset_yaml",
+]
 
 PREDICTED = "predicted"
 """Beside `images`: labels that a network predicted, in folders of the tasks (`data.completed`)."""
@@ -131,7 +139,7 @@ class FolderDataset(StoredDataset):
         return [
             self._folder / task.name / (name + suffix)
             for task in self.tasks
-            for name, suffix in _files(self._folder / task.name, self.root)
+            for name, suffix in plain_files(self._folder / task.name, self.root)
             if name in self._images and name not in self._labels[task.name]
         ]
 
@@ -139,7 +147,7 @@ class FolderDataset(StoredDataset):
         """Why labels that may seem to be there are none, with what to do; empty if nothing looks like them."""
         folder = self._folder / task
         kind = next(t for t in self.tasks if t.name == task)
-        lost = next(_files(folder, self.root), None)
+        lost = next(plain_files(folder, self.root), None)
         if lost is None:
             others = self.undeclared_folders()
             return f"{others[0]} is no task of dataset.yaml: rename the folder or the task" if others else ""
@@ -165,7 +173,7 @@ def dataset_splits(root: Path) -> tuple[str, ...]:
 def _images(folder: Path, root: Path) -> dict[str, str]:
     """Name -> suffix of every image, sorted by name."""
     found: dict[str, str] = {}
-    for name, suffix in _files(folder, root):
+    for name, suffix in plain_files(folder, root):
         if suffix.lower() not in files.IMAGE_SUFFIXES:
             continue
         if name in found:
@@ -183,14 +191,20 @@ def label_files(folder: Path, task: Task, root: Path) -> dict[str, str]:
     """Name -> suffix of every label; of several for one name the suffix that the task names first."""
     rank = {suffix: i for i, suffix in enumerate(task.suffixes)}
     found: dict[str, str] = {}
-    for name, suffix in _files(folder, root):
+    for name, suffix in plain_files(folder, root):
         if suffix.lower() in rank and (name not in found or rank[suffix.lower()] < rank[found[name].lower()]):
             found[name] = suffix
     return found
 
 
-def _files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """(name, suffix) of every plain file below `folder`, sorted; nothing where there is no such folder."""
+def plain_files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
+    """(name, suffix) of every plain file below `folder`, sorted; nothing where there is no such folder.
+
+    Hidden ones are left out. A name is the path below `folder` without suffix.
+
+    Raises:
+        UserError: `folder` is a file; a link leads out of `root` or to nothing; a name cannot be printed.
+    """
     inside = root.resolve()
     real = folder.resolve()
     _check_inside(folder, real, inside)

@@ -13,7 +13,7 @@ from diffusionmtl.data.figures import Figures
 from diffusionmtl.data.folder import FolderDataset
 from diffusionmtl.data.sheet import contact_sheet, spread_evenly
 from diffusionmtl.data.stored import StoredDataset
-from diffusionmtl.errors import UserError
+from diffusionmtl.errors import UserError, some
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import Task
 
@@ -191,7 +191,7 @@ class _Look:
             self._tick()
         figures = together.summary()
         if read and not together.weight:
-            which = _some(empty or self._dataset.names)
+            which = some(empty or self._dataset.names)
             self._problems.setdefault(f"task '{task.name}': all {read} labels read are unknown everywhere: {which}")
             empty = []
         self._doubts(task, labelled, empty, resized, figures)
@@ -225,12 +225,7 @@ class _Look:
 
     def _note(self, which: Sequence[str], what: str) -> None:
         if which:
-            self._warnings.append(f"{what}: {_some(which)}")
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+            self._warnings.append(f"{what}: {some(which)}")
 
 
 def _coverage(splits: Sequence[SplitFindings]) -> list[str]:
