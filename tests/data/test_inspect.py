@@ -135,6 +135,40 @@ def test_every_unreadable_file_is_collected(folder):
     assert found(folder, "semseg").read == 1  # the rest is still looked at
 
 
+def lines(folder):
+    return [line.removeprefix("  problem: ") for line in look(folder).text().splitlines() if "problem: " in line]
+
+
+def test_files_with_one_problem_share_a_line(folder):
+    for number in range(30):
+        save(folder / f"images/{number}.png", np.zeros((H, W, 3), np.uint8))
+        save(folder / f"semseg/{number}.png", np.full((H, W), 8 if number == 3 else 9, np.uint8))
+    for name in "abcd":
+        save(folder / f"semseg/{name}.png", np.zeros((9, 9), np.uint8))
+    many, one, cut = lines(folder)
+    classes = "but task 'semseg' has 4 classes (0 to 3, 255 = ignore); add the class or set ignore in dataset.yaml"
+    assert many == f"{folder}/semseg/0.png and 28 more (1, 10, ...): class index 9 {classes}"
+    assert one == f"{folder}/semseg/3.png: class index 8 {classes}"
+    assert cut.startswith(
+        f"{folder}/semseg/a.png and 3 more (b, c, ...): task 'semseg': the label is 9x9 and its image a.png"
+    )
+    assert len(look(folder).splits[0].problems) == 34  # JSON names them all
+
+
+def test_problems_that_differ_in_a_number_share_a_line_once_they_are_many(folder):
+    def deep(count):
+        for number in range(count):
+            save(folder / f"images/{number}.png", np.zeros((H, W, 3), np.uint8))
+            save(folder / f"depth/{number}.npy", np.full((H, W), 2000.5 + number))
+        return lines(folder)
+
+    assert [line.split(" in task")[0] for line in deep(5)] == [
+        f"{folder}/depth/{number}.npy: depth of {2000.5 + number} m" for number in range(5)
+    ]
+    (line,) = deep(6)
+    assert line.startswith(f"{folder}/depth/0.npy and 5 more (1, 2, ...): depth of 2000.5 m in task 'depth'")
+
+
 def test_only_so_many_files_are_opened(folder):
     for name in "abcd":
         save(folder / f"depth/{name}.npy", np.ones((H, W)))

@@ -1,5 +1,6 @@
 """What a data set holds, and what looks wrong about it."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +21,8 @@ from diffusionmtl.tasks import Task
 __all__ = ["InspectReport", "SplitFindings", "TaskFindings", "contact_sheet", "inspect"]
 
 _SHOWN_PROBLEMS = 20
+_FAULTS_APART = 5
+_NUMBER = re.compile(r"\d[\d., ]*")
 _SHARES = ("class", "probability")
 
 
@@ -52,6 +55,7 @@ class SplitFindings:
         sizes: how many of the images read have which size, "HxW", most frequent first.
         warnings: what may be meant but probably is not.
         problems: what training would refuse.
+        alike: the same in few words: a line for all files that have one problem, with their number and the first names.
         predicted: per task, how many images have a predicted label and none of a person.
     """
 
@@ -62,6 +66,7 @@ class SplitFindings:
     tasks: tuple[TaskFindings, ...]
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
+    alike: tuple[str, ...]
     predicted: dict[str, int]
 
 
@@ -89,7 +94,7 @@ class InspectReport:
             if split.predicted:
                 counts = ", ".join(f"{task} {count}" for task, count in split.predicted.items())
                 parts.append(f"  predicted labels, seen with --labels completed alone: {counts}")
-            for title, said in (("warning", split.warnings), ("problem", split.problems)):
+            for title, said in (("warning", split.warnings), ("problem", split.alike)):
                 shown = [f"  {title}: {line}" for line in said[:_SHOWN_PROBLEMS]]
                 more = len(said) - len(shown)
                 parts += shown + ([f"  and {more} more {title}s"] if more else [])
@@ -131,13 +136,50 @@ def _picked(dataset: DenseDataset, most: int | None) -> tuple[Sequence[int], dic
     return spread_evenly(range(len(dataset)), most), {t: spread_evenly(found, most) for t, found in labelled.items()}
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """Of one file, or of none.
+
+    Attributes:
+        place: the file; empty if the fault says everything.
+        fault: what is wrong, with the cure.
+        kind: equal where the faults of two files are the same.
+        name: of the image.
+    """
+
+    place: str
+    fault: str
+    kind: str
+    name: str
+
+
+def _alike(problems: Iterable[_Problem]) -> Iterator[str]:
+    """A line for each fault, in the order in which they were first met.
+
+    Where many files differ in the numbers of a fault alone (how far, how large) they share a line too. Few stay apart,
+    for each class index without a name is worth a line.
+    """
+    exact: dict[str, list[_Problem]] = {}
+    for problem in problems:
+        exact.setdefault(problem.kind, []).append(problem)
+    faults = Counter(_NUMBER.sub("", kind) for kind in exact)
+    together: dict[str, list[_Problem]] = {}
+    for kind, found in exact.items():
+        shape = _NUMBER.sub("", kind)
+        together.setdefault(shape if faults[shape] > _FAULTS_APART else kind, []).extend(found)
+    for first, *others in together.values():
+        names = ", ".join(problem.name for problem in others[:2]) + (", ..." if len(others) > 2 else "")
+        more = f" and {len(others)} more ({names})" if others else ""
+        yield f"{first.place}{more}: {first.fault}" if first.place else first.fault
+
+
 class _Look:
     """One split being looked at: what was noticed so far."""
 
     def __init__(self, split: str, dataset: DenseDataset, tick: Callable[[], None]) -> None:
         self._split, self._dataset, self._tick = split, dataset, tick
         self._warnings: list[str] = []
-        self._problems: dict[str, None] = {}  # each line once: a broken image is met again with each of its labels
+        self._problems: dict[str, _Problem] = {}  # each line once: a broken image is met again with each of its labels
 
     def findings(self, images: Sequence[int], labels: Mapping[str, Sequence[int]]) -> SplitFindings:
         """Read what was picked and say what was found."""
@@ -159,6 +201,7 @@ class _Look:
             tasks,
             tuple(self._warnings),
             tuple(self._problems),
+            tuple(_alike(self._problems.values())),
             predicted_counts(self._dataset) if isinstance(self._dataset, FolderDataset) else {},
         )
 
@@ -167,7 +210,7 @@ class _Look:
             try:
                 yield tuple(self._dataset.image(index).shape[1:])
             except UserError as error:
-                self._problems.setdefault(str(error))
+                self._refused(error, index, None)
             self._tick()
 
     def _task(self, task: Task, labelled: int, indices: Sequence[int]) -> TaskFindings:
@@ -179,7 +222,7 @@ class _Look:
             try:
                 value, valid, whole = self._label(index, task.name)
             except UserError as error:
-                self._problems.setdefault(str(error))
+                self._refused(error, index, task.name)
                 self._tick()
                 continue
             name, mask = self._dataset.names[index], valid.as_subclass(Tensor)[0]
@@ -192,7 +235,8 @@ class _Look:
         figures = together.summary()
         if read and not together.weight:
             which = some(empty or self._dataset.names)
-            self._problems.setdefault(f"task '{task.name}': all {read} labels read are unknown everywhere: {which}")
+            said = f"task '{task.name}': all {read} labels read are unknown everywhere: {which}"
+            self._problems.setdefault(said, _Problem("", said, said, ""))
             empty = []
         self._doubts(task, labelled, empty, resized, figures)
         known = together.weight / max(pixels, 1)
@@ -205,6 +249,19 @@ class _Look:
         value, valid = self._dataset.stored_label(index, task)
         self._dataset.fitted(index, task, value, valid)
         return value, valid, tuple(value.shape[-2:]) == self._dataset.size(index)
+
+    def _refused(self, error: UserError, index: int, task: str | None) -> None:
+        said, image = str(error), self._place(index, None)
+        place = next((p for p in (self._place(index, task), image) if p and said.startswith(f"{p}: ")), "")
+        fault = said.removeprefix(f"{place}: ") if place else said
+        # The fault of a label may name its image, which makes it no other fault.
+        kind = fault.replace(image.rsplit("/", 1)[-1], "") if place else said
+        self._problems.setdefault(said, _Problem(place, fault, kind, self._dataset.names[index]))
+
+    def _place(self, index: int, task: str | None) -> str:
+        if isinstance(self._dataset, StoredDataset):
+            return self._dataset.where(index, task)
+        return str(self._dataset.path(index, task) or "")
 
     def _doubts(
         self, task: Task, labelled: int, empty: list[str], resized: list[str], figures: dict[str, float]
