@@ -198,7 +198,7 @@ def _complete_arguments(parser: ArgumentParser) -> None:
     add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
     parser.add_argument("--out", type=str, required=True, help="folder of the completed data set")
     parser.add_argument(
-        "--precision", type=float, default=0.95, help="share of the kept pixels that shall be right on held-out labels"
+        "--precision", type=float, default=0.95, help="share of the kept pixels that shall be right on other images"
     )
     parser.add_argument(
         "--threshold", type=str, nargs="+", default=[], help="TASK=CONFIDENCE: keep from there on, whatever is right"

@@ -17,7 +17,7 @@ from torch import Tensor
 from diffusionmtl.build import build_training_data, build_training_set
 from diffusionmtl.cli import main
 from diffusionmtl.commands import completing
-from diffusionmtl.commands.complete import complete
+from diffusionmtl.commands.complete import complete, completed_table
 from diffusionmtl.commands.completed_files import read_levels
 from diffusionmtl.commands.held_out import held_out_labels
 from diffusionmtl.config import Settings
@@ -154,7 +154,6 @@ def test_a_precision_that_is_out_of_reach_writes_nothing_and_says_so(data, run, 
     words = ["complete", run, "--data", data, "--out", tmp_path / "out", *QUICK, *others, "--precision", "1"]
     said = done(capsys, *words)
     assert "note: normals: not even the surest pixels" in said
-    assert "warning: normals: its threshold rests on " in said, "a few labels tell little"
     assert not (tmp_path / "out/train/predicted/normals").exists()
     assert list((tmp_path / "out/confidence/normals").iterdir())
     manifest = json.loads((tmp_path / "out/completed.json").read_text())
@@ -162,13 +161,26 @@ def test_a_precision_that_is_out_of_reach_writes_nothing_and_says_so(data, run, 
     assert "not sure enough" in (tmp_path / "out/review.html").read_text()
 
 
-def test_a_precision_that_is_reached_is_reported(data, run, tmp_path):
-    out = tmp_path / "out"
-    assert main(["complete", str(run), "--data", str(data), "--out", str(out), *QUICK, "--precision", "0.2"]) == 0
+def test_a_precision_that_is_reached_is_reported(data, tmp_path):
+    settings = tiny(data=(str(data),), labels="random", holdout=0.8, epochs=1, batch=2, self_training="never")
+    run, out = trained(settings, tmp_path / "run").root, tmp_path / "out"
+    assert main(["complete", str(run), "--data", str(data), "--out", str(out), *QUICK, "--precision", "0.001"]) == 0
     reached = [
         of for of in json.loads((out / "completed.json").read_text())["tasks"].values() if of["level"] is not None
     ]
-    assert reached and all(of["held_out_precision"] >= 0.2 and of["images"] >= 1 for of in reached)
+    assert reached and all(of["held_out_precision"] >= of["at_least"] >= 0.001 - 1e-6 for of in reached)
+    assert all(of["images"] >= 2 for of in reached)
+    said = completed_table(json.loads((out / "completed.json").read_text()))
+    assert "which cannot show every kind of image; 0.1 of 100 is no promise for others" in said
+
+
+def test_a_single_label_promises_nothing_and_says_what_to_do(completed):
+    manifest = json.loads((completed / "completed.json").read_text())
+    alone = {"threshold": None, "level": None, "images": 1, "yes": None, "estimate": 0.5, "labels": 0, "share": 0.0}
+    of = {"held_out_precision": None, "at_least": None, "checked": None, "right": "right"}
+    said = completed_table({**manifest, "precision": 0.9, "thresholds": {}, "tasks": {"semseg": alone | of}})
+    assert "warning: semseg: 1 held-out label(s) are too few, or too unlike, to promise that 90 of 100" in said
+    assert "--holdout" in said and "--threshold semseg=0.5 " in said
 
 
 def test_without_held_out_labels_a_threshold_has_to_be_given(data, tmp_path, capsys):

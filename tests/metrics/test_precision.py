@@ -2,12 +2,22 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusionmtl.metrics.precision import LEVELS, kept_from, level_of, levels, most_kept, precision_counts
+from diffusionmtl.metrics.precision import (
+    LEVELS,
+    Tally,
+    kept_from,
+    level_of,
+    levels,
+    most_kept,
+    precision_counts,
+    surely_kept,
+)
 from diffusionmtl.metrics.precision import threshold_of as confidence_of
 
 
@@ -75,3 +85,74 @@ def test_some_pixels_may_have_to_keep_the_precision_by_themselves():
     found = most_kept(everything + counts([0.95], [True]), 0.6, among=better)
     assert found is not None and found.level == int(levels(torch.tensor([0.8]))[0])
     assert most_kept(everything, 0.5, among=counts([], [])) is None, "something has to be called yes"
+
+
+def of_sizes(*images: tuple[int, int], confidence: float = 0.9) -> Tally:
+    """A tally of images that have so many right and wrong pixels, all of one confidence."""
+    return Tally.of(*(counts([confidence] * (r + w), [True] * r + [False] * w) for r, w in images))
+
+
+class TestBoundOverImages:
+    def test_of_images_of_one_size_it_is_student_s_of_their_precisions(self):
+        shares = np.array([0.9, 0.8, 0.95, 0.85])
+        tally = of_sizes(*((round(20 * p), round(20 * (1 - p))) for p in shares))
+        bound = shares.mean() - 3.182446 * shares.std(ddof=1) / 2  # the quantile of t with 3 degrees of freedom
+        assert float(tally.at_least()[0]) == pytest.approx(bound, abs=1e-6)
+
+    def test_many_times_the_same_images_cost_nothing(self):
+        few, many = (of_sizes(*[(19, 1), (16, 4)] * times) for times in (2, 200))
+        assert float(few.at_least()[0]) < 0.78 and float(many.at_least()[0]) == pytest.approx(0.875, abs=0.008)
+
+    def test_one_image_of_a_million_pixels_is_one_image(self):
+        one = of_sizes((999_999, 1))
+        assert float(one.at_least().max()) == 0 and surely_kept(one, 0.01) is None
+        assert surely_kept(Tally.of(), 0.01) is None
+        # Beside it nine empty ones say nothing either.
+        assert float((one + of_sizes(*[(0, 0)] * 9)).at_least()[0]) == 0
+
+    def test_equal_images_bound_themselves(self):
+        found = surely_kept(of_sizes(*[(18, 2)] * 5), 0.9)
+        assert found is not None and found.share == 1.0
+        assert surely_kept(of_sizes(*[(18, 2)] * 5), 0.91) is None
+
+    def test_a_chance_agreement_below_stricter_failures_does_not_pass(self):
+        """Two images that are unlike at 0.9 and agree to the pixel with what 0.8 adds."""
+        upper = [counts([0.9] * 20, [True] * right + [False] * (20 - right)) for right in (20, 12)]
+        lower = [counts([0.8] * 8, [right] * 8) for right in (False, True)]
+        both = Tally.of(*(one + other for one, other in zip(upper, lower, strict=True)))
+        bound = both.at_least()[levels(torch.tensor([0.9, 0.8])).long()]
+        torch.testing.assert_close(bound, torch.tensor([0.0, 20 / 28]).double())
+        assert surely_kept(both, 0.6) is None
+
+    def test_the_yes_have_to_keep_it_by_themselves(self):
+        everything, yes = of_sizes(*[(99, 1)] * 6), of_sizes(*[(1, 1)] * 6)
+        assert surely_kept(everything, 0.9) is not None
+        assert surely_kept(everything, 0.9, among=yes) is None
+
+    @pytest.mark.parametrize("images", [3, 5, 12])
+    def test_it_holds_on_other_images_where_the_estimate_does_not(self, images):
+        """Images of their own difficulty, and confidences that are wrong in each in its own way.
+
+        The bound holds in about nine of ten draws of the held-out images; the estimate in about half.
+        """
+        generator = np.random.default_rng(images)
+        true = torch.stack(simulated(1000, generator)).sum(dim=0)
+        held: dict[str, list[bool]] = {"estimate": [], "bound": []}
+        for _ in range(60):
+            seen = Tally.of(*simulated(images, generator))
+            for rule, found in {"estimate": most_kept(seen.counts, 0.9), "bound": surely_kept(seen, 0.9)}.items():
+                held[rule].append(found is None or kept_from(true, found.level).precision >= 0.9)
+        assert np.mean(held["bound"]) >= 0.85
+        assert np.mean(held["estimate"]) <= 0.7
+
+
+def simulated(images: int, generator: np.random.Generator) -> list[torch.Tensor]:
+    """Counts of images of 400 pixels of which each image has its own share of errors."""
+    logit = np.log(1 / generator.beta(2, 1, size=(images, 400)).clip(1e-6, 1 - 1e-6) - 1) * -1
+    chance = 1 / (1 + np.exp(-(1.2 * logit + 1 + generator.normal(0, 0.7, size=(images, 1)))))
+    right = torch.from_numpy(generator.random(chance.shape) < chance)
+    stated = torch.from_numpy(1 / (1 + np.exp(-(logit + generator.normal(0, 0.5, size=(images, 1))))))
+    # Coarser, as 65,536 levels of few pixels each would only take time.
+    level = levels((stated * 100).round() / 100)
+    everywhere = torch.ones_like(right)
+    return [precision_counts(*one) for one in zip(level, right, everywhere, strict=True)]

@@ -156,17 +156,18 @@ def _save(out: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def completed_table(manifest: Mapping[str, Any]) -> str:
-    """Per task the threshold, the precision on held-out labels and what was written; then what was not."""
-    rows, notes = [], []
+    """Per task the threshold, the precision on held-out labels, what to count on, and what was written or was not."""
+    rows, notes, asked = [], [], f"{100 * manifest['precision']:g}"
     for task, said in manifest["tasks"].items():
         share = figure(100 * said["share"])
-        numbers = [said[key] for key in ("threshold", "held_out_precision", "checked")]
+        numbers = [said.get(key) for key in ("threshold", "held_out_precision", "at_least", "checked")]
         shown = ("–" if x is None else f"{x:.3f}" for x in numbers)
         rows.append([task, *shown, str(said["images"]), share, str(said["labels"])])
-        if task not in manifest["thresholds"] and 0 < said["images"] < _FEW:
+        if task not in manifest["thresholds"] and said["level"] is not None and said["images"] < _FEW:
             notes.append(
-                f"warning: {task}: its threshold rests on {said['images']} held-out label(s), which hardly tells its "
-                "precision; train with a larger --holdout"
+                f"warning: {task}: its threshold rests on {said['images']} held-out label(s), which cannot show every "
+                f"kind of image; {asked} of 100 is no promise for others. Look at the pages, or train with a larger "
+                "--holdout"
             )
         yes = said["yes"]
         if yes is not None and yes < manifest["precision"]:
@@ -174,12 +175,19 @@ def completed_table(manifest: Mapping[str, Any]) -> str:
                 f"warning: {task}: of the pixels that it keeps as yes, {100 * yes:.1f} of 100 are right; no and yes "
                 "together are right more often because nearly all are no"
             )
-        if said["level"] is None:
+        if said["level"] is None and said.get("estimate") is not None:
+            notes.append(
+                f"warning: {task}: {said['images']} held-out label(s) are too few, or too unlike, to promise that "
+                f"{asked} of 100 pixels are right on other images; no label of it was written. Train with a larger "
+                f"--holdout or ask for a lower --precision; --threshold {task}={said['estimate']:.4g} keeps what was "
+                "right so often on these alone"
+            )
+        elif said["level"] is None:
             notes.append(
                 f"note: {task}: not even the surest pixels of {said['images']} held-out labels are right "
-                f"({said['right']}) in {100 * manifest['precision']:g} of 100; no label of it was written"
+                f"({said['right']}) in {asked} of 100; no label of it was written"
             )
-    columns = ["task", "threshold", "precision", "checked", "held-out labels", "% kept", "labels written"]
+    columns = ["task", "threshold", "precision", "at least", "checked", "held-out labels", "% kept", "labels written"]
     return "\n".join([text_table(columns, rows), *notes])
 
 

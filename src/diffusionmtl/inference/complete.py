@@ -1,10 +1,10 @@
 """Predictions that are sure enough to stand for labels: what is answered, how surely, and from where on it is kept."""
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int32, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Int32, Shaped, UInt8
 from torch import Tensor
 
 from diffusionmtl.data.base import DenseDataset
@@ -12,13 +12,14 @@ from diffusionmtl.inference.bands import Estimates
 from diffusionmtl.inference.calibration import calibrated_confidence
 from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.metrics.precision import (
-    LEVELS,
     Kept,
+    Tally,
     kept_from,
     level_of,
     levels,
     most_kept,
     precision_counts,
+    surely_kept,
     threshold_of,
 )
 from diffusionmtl.tasks import Task
@@ -29,7 +30,7 @@ class Asked:
     """What a completed label depends on beside the network and the image.
 
     Attributes:
-        precision: the share of kept pixels that shall be right, where no threshold is given.
+        precision: the share of kept pixels that shall be right on other images, where no threshold is given.
         thresholds: by task, a confidence from 0 to 1 from which on pixels are kept.
         samples: noise draws.
         seed: of the noise.
@@ -65,7 +66,7 @@ class Threshold:
     """From where on predictions of a task are kept, and what is known of that.
 
     Attributes:
-        level: None where no threshold keeps the precision: nothing of this task is kept.
+        level: None where no threshold surely keeps the precision: nothing of this task is kept.
         given: it was asked for, not found.
         images: held-out images with a label of the task.
         precision: share of what it keeps of these that is right; None if there are none.
@@ -73,6 +74,10 @@ class Threshold:
             measured on the rest, and the reverse; None where there are not enough.
         share: of the pixels of the held-out labels that it keeps.
         yes: for kinds of yes or no, the precision of what it keeps of the pixels that are answered yes.
+        at_least: the lower bound of the precision on images like the held-out ones, and of `yes` if that is less; None
+            if there are fewer than two.
+        estimate: the confidence from which on the precision is kept on the held-out labels, with no regard to how few
+            they are; None if there is none, or the threshold was given.
     """
 
     level: int | None
@@ -82,6 +87,8 @@ class Threshold:
     checked: float | None
     share: float | None
     yes: float | None = None
+    at_least: float | None = None
+    estimate: float | None = None
 
     @property
     def confidence(self) -> float | None:
@@ -130,9 +137,8 @@ def find_thresholds(
         wanted: the tasks.
     """
     names = list(wanted)
-    counts = {name: torch.zeros(2, 2, LEVELS, dtype=torch.int64) for name in names}
-    counts_of_yes: dict[str, Tensor] = {}
-    images = dict.fromkeys(names, 0)
+    tallies = {name: [Tally.of(), Tally.of()] for name in names}
+    tallies_of_yes: dict[str, list[Tally]] = {}
     by_name = {task.name: task for task in predictor.tasks}
     for done, (index, tasks) in enumerate(held_out.items(), start=1):
         seen = {name for name in names if name in tasks}
@@ -140,62 +146,71 @@ def find_thresholds(
         for name, answer in found.items():
             label, valid = (x.as_subclass(Tensor) for x in dataset.label(index, name))
             right = by_name[name].is_right(answer.value[None], label[None])[0]
-            half = images[name] % 2
-            counts[name][half] += precision_counts(answer.level, right, valid[0])
+            half = sum(tally.images for tally in tallies[name]) % 2
+            tallies[name][half] += Tally.of(precision_counts(answer.level, right, valid[0]))
             yes = by_name[name].says_yes(answer.value[None])
             if yes is not None:
-                of_yes = counts_of_yes.setdefault(name, torch.zeros_like(counts[name]))
-                of_yes[half] += precision_counts(answer.level, right, valid[0] & yes[0])
-            images[name] += 1
+                of_yes = tallies_of_yes.setdefault(name, [Tally.of(), Tally.of()])
+                of_yes[half] += Tally.of(precision_counts(answer.level, right, valid[0] & yes[0]))
         if progress is not None:
             progress(done, len(held_out))
     given = dict(asked.thresholds)
     return {
-        name: threshold(counts[name], images[name], asked.precision, given.get(name), counts_of_yes.get(name))
-        for name in names
+        name: threshold(tallies[name], asked.precision, given.get(name), tallies_of_yes.get(name)) for name in names
     }
 
 
 def threshold(
-    halves: Int64[Tensor, "2 2 65536"],
-    images: int,
+    halves: Sequence[Tally],
     precision: float,
     given: float | None = None,
-    halves_of_yes: Int64[Tensor, "2 2 65536"] | None = None,
+    halves_of_yes: Sequence[Tally] | None = None,
 ) -> Threshold:
-    """The threshold for a task from the counts of either half of the held-out images.
+    """The threshold for a task from either half of the held-out images.
 
     Args:
-        halves_of_yes: counts of the pixels that are answered yes. Lines are so thin that nearly every answer is no and
-            right; then a promise for all of them together would say nothing of the lines.
+        halves_of_yes: of the pixels that are answered yes. Lines are so thin that nearly every answer is no and right;
+            then a promise for all of them together would say nothing of the lines.
     """
-    counts = halves.sum(dim=0)
-    of_yes = None if halves_of_yes is None else halves_of_yes.sum(dim=0)
-    found = most_kept(counts, precision, among=of_yes) if given is None else kept_from(counts, level_of(given))
-    if found is None:
-        return Threshold(None, False, images, None, None, None)
-    checked = None
-    if given is None:
+    whole = halves[0] + halves[1]
+    of_yes = None if halves_of_yes is None else halves_of_yes[0] + halves_of_yes[1]
+    checked = estimate = None
+    if given is not None:
+        found = kept_from(whole.counts, level_of(given))
+    else:
+        found = surely_kept(whole, precision, among=of_yes)
+        alone = most_kept(whole.counts, precision, among=None if of_yes is None else of_yes.counts)
+        estimate = None if alone is None else threshold_of(alone.level)
         yes = (None, None) if halves_of_yes is None else halves_of_yes
-        each = [most_kept(half, precision, among=also) for half, also in zip(halves, yes, strict=True)]
+        each = [surely_kept(half, precision, among=also) for half, also in zip(halves, yes, strict=True)]
         checked = _checked(halves, *each)
-    known = images > 0
+    if found is None:
+        return Threshold(None, False, whole.images, None, None, None, estimate=estimate)
+    known = whole.images > 0
     return Threshold(
         level=found.level,
         given=given is not None,
-        images=images,
+        images=whole.images,
         precision=_number(found.precision) if known else None,
         checked=checked,
         share=_number(found.share) if known else None,
-        yes=_number(kept_from(of_yes, found.level).precision) if known and of_yes is not None else None,
+        yes=_number(kept_from(of_yes.counts, found.level).precision) if known and of_yes is not None else None,
+        at_least=_at_least([whole] if of_yes is None else [whole, of_yes], found.level),
+        estimate=estimate,
     )
 
 
-def _checked(halves: Int64[Tensor, "2 2 65536"], first: Kept | None, second: Kept | None) -> float | None:
+def _at_least(tallies: Iterable[Tally], level: int) -> float | None:
+    """The least of their bounds; None where nothing is known of it."""
+    known = [tally for tally in tallies if tally.images > 1 and kept_from(tally.counts, level).share > 0]
+    return min((float(tally.at_least()[level]) for tally in known), default=None)
+
+
+def _checked(halves: Sequence[Tally], first: Kept | None, second: Kept | None) -> float | None:
     """The precision of the threshold of each half on the other."""
     if first is None or second is None:
         return None
-    sums = halves[1][:, first.level :].sum(dim=1) + halves[0][:, second.level :].sum(dim=1)
+    sums = halves[1].counts[:, first.level :].sum(dim=1) + halves[0].counts[:, second.level :].sum(dim=1)
     right, kept = sums.tolist()
     return right / kept if kept else None
 
