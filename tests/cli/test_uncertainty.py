@@ -53,6 +53,12 @@ def test_calibrated_measured_and_used(run, tmp_path, capsys):
     assert np.allclose(spreads[0], right, rtol=1e-4)
 
     capsys.readouterr()
+    spread = [name for name, of in said["tasks"].items() if "scale" in of]
+    for words in (["--flip"], ["--flip", "--uncalibrated"], []):
+        out = tmp_path / f"flip{''.join(words)}"
+        assert main(["predict", str(run), str(image), "--out", str(out), "--samples", "2", *words]) == 0
+        noted = f"uncertainty of {', '.join(sorted(spread))} is the spread, not the calibrated error"
+        assert (noted in capsys.readouterr().err) == (words == ["--flip"])
     assert main(["predict", str(run), str(image), "--out", str(tmp_path / "b"), "--noise-scale", "3"]) == 2
     assert "was made with --noise-scale 1, not 3" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--uncertainty", "--split", "train"]) == 2

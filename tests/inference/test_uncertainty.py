@@ -152,6 +152,19 @@ def test_without_classes_nothing_is_said_of_them():
     assert float(both) == pytest.approx(0.5, abs=1e-3), "the mean of both"
 
 
+def test_what_is_fitted_to_spreads_is_left_out_of_mirrored_draws(tmp_path, network):
+    """Numbers, and what the picture calls them: the same as of a run whose calibration has none for spreads."""
+    predictor = Predictor(network, (32, 32), calibration=CALIBRATION)
+    plain = Predictor(network, (32, 32), calibration=CALIBRATION.without_spreads())
+    assert plain.calibration is not None and plain.calibration.tasks == {"edge": Temperature(2.0, -1.0)}
+    flipped, without = (of(PICTURE, samples=2, flip=True) for of in (predictor, plain))
+    for name in flipped:
+        assert torch.equal(flipped[name].uncertainty, without[name].uncertainty)
+        assert flipped[name].fitted == without[name].fitted
+    assert predictor.calibration_for(False) is CALIBRATION
+    assert predictor.calibration_for(True) == plain.calibration
+
+
 def test_a_calibration_of_an_earlier_version_is_read(tmp_path):
     text = '{"weights": "", "samples": 2, "noise_scale": 1.0, "tasks": {"depth": {"scale": 2.0, "floor": 0.5}}}'
     (tmp_path / "calibration.json").write_text(text)

@@ -1,5 +1,6 @@
 """`diffusionmtl predict`."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -138,6 +139,7 @@ def predict(
     plan = Plan(run, out, request or Request(), *given)
     sources = find_sources(images)
     job = plan.job(progress)
+    job.say_what_flip_leaves_out()
     claim(out, job.predictor.tasks)
     show = progress_bar("predicting") if progress else None
     pictures: list[Path] = []
@@ -177,6 +179,17 @@ class Job:
         """The folder for the answers."""
         return self.plan.out
 
+    def say_what_flip_leaves_out(self) -> None:
+        """Whoever calibrated a run would take its spreads for calibrated."""
+        fitted, kept = (self.predictor.calibration_for(flip) for flip in (False, self.plan.request.flip))
+        if fitted is not None and kept is not None and fitted.tasks.keys() > kept.tasks.keys():
+            names = ", ".join(sorted(fitted.tasks.keys() - kept.tasks.keys()))
+            print(
+                f"note: --flip: uncertainty of {names} is the spread, not the calibrated error to expect, which was "
+                "found without mirror images; leave out --flip for that",
+                file=sys.stderr,
+            )
+
     def name_for(self, source: Source) -> str:
         """What an image or a video on this machine is to be called."""
         return self.finished.name_for(source, lambda: digest(source.path))
@@ -203,7 +216,8 @@ class Job:
         self.finished.forget(name)
         asked = self.plan.request
         tiling = asked.tiling or self.predictor.tiling_for((image.shape[-2], image.shape[-1]))
-        with Saver(self.predictor.tasks, self.out, name, image, calibration=self.predictor.calibration) as saver:
+        calibration = self.predictor.calibration_for(asked.flip)
+        with Saver(self.predictor.tasks, self.out, name, image, calibration=calibration) as saver:
             for band in self.predictor.bands(image, asked.samples, asked.seed, tiling=tiling, flip=asked.flip):
                 saver.add(band if asked.flip else self.predictor.calibrated(band))
             files = saver.finish()

@@ -35,6 +35,7 @@ def predict_on_ray(plan: Plan, images: Iterable[str], cluster: Cluster, progress
     """
     sources = _sources(images)
     job = replace(plan, device="cpu").job()
+    job.say_what_flip_leaves_out()
     claim(plan.out, job.predictor.tasks)
     names = [_name(job, source) for source in sources]
     if not plan.resume:

@@ -7,7 +7,7 @@ of them: the probabilities, and the spread, which becomes the error that is to b
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ class Calibration:
     samples: int
     noise_scale: float
     tasks: Mapping[str, Temperature | Scale]
+
+    def without_spreads(self) -> "Calibration":
+        """What holds of draws that a mirror image joins too: their spread is another than the one that was fitted."""
+        return replace(self, tasks={name: of for name, of in self.tasks.items() if isinstance(of, Temperature)})
 
     def probability(self, task: Task, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n k h w"] | None:
         """The probability of yes (k = 1) or of each class; None for a kind that states none."""

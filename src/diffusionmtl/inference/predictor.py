@@ -19,7 +19,6 @@ from diffusionmtl.inference.bands import FINAL, INITIAL, Band, Estimates, bands
 from diffusionmtl.inference.calibration import Calibration, class_entropy
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.inference.tiles import FieldNoise, Maps, Plan, Tiling, blended
-from diffusionmtl.metrics.calibration import Temperature
 from diffusionmtl.models.blocks import resize
 from diffusionmtl.models.network import Network
 from diffusionmtl.seeds import derive_seed
@@ -82,7 +81,8 @@ class Predictor:
             samples: noise draws; with more than one, the prediction is their mean and comes with an uncertainty.
             seed: of the noise.
             tiling: see the image at its own resolution in overlapping tiles; whole, fitted into `size`, if None.
-            flip: see its mirror image too, which doubles the draws.
+            flip: see its mirror image too, which doubles the draws. The uncertainty of a kind that states no
+                probabilities is their spread then, also in a calibrated run.
 
         Raises:
             UserError: the file is not a readable image.
@@ -92,13 +92,16 @@ class Predictor:
         seen = list(self.bands(original, samples, seed, tiling=tiling, flip=flip, initial=True))
         if not flip:
             seen = [self.calibrated(band) for band in seen]
-        fitted = {} if self.calibration is None else dict(self.calibration.tasks)
-        if flip:
-            fitted = {name: of for name, of in fitted.items() if isinstance(of, Temperature)}
+        calibration = self.calibration_for(flip)
+        fitted = {} if calibration is None else calibration.tasks
         found = {task.name: _joined(task, [band.tasks[task.name] for band in seen]) for task in self.tasks}
         return Prediction(
             image=original, tasks={name: replace(task, fitted=fitted.get(name)) for name, task in found.items()}
         )
+
+    def calibration_for(self, flip: bool) -> Calibration | None:
+        """What the calibration, if there is one, says of answers with or without a mirror image."""
+        return self.calibration.without_spreads() if flip and self.calibration is not None else self.calibration
 
     def calibrated(self, band: Band) -> Band:
         """The same, with the error to expect in place of the spread, where a calibration says what that is.
