@@ -128,6 +128,10 @@ def _score(args: Namespace) -> int:
         print(beside)
     if target is not None:
         print(save_metrics(target, metrics))
+    if target is None or args.json:
+        print(f"Next: diffusionmtl predict {args.run} photo.jpg --out predictions")
+    else:
+        print(f"Next: diffusionmtl report {args.run}")
     return 0
 
 
@@ -197,6 +201,7 @@ def _complete_arguments(parser: ArgumentParser) -> None:
     _run_arguments(parser)
     add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
     parser.add_argument("--out", type=str, required=True, help="folder of the completed data set")
+    parser.add_argument("--split", type=str, default="train", help="which split; thresholds are found in train")
     parser.add_argument(
         "--precision", type=float, default=0.95, help="share of the kept pixels that shall be right on other images"
     )
@@ -231,13 +236,16 @@ def _complete(args: Namespace) -> int:
             resume=args.resume,
             shown=args.shown,
             cluster=cluster,
+            split=args.split,
         )
     except KeyboardInterrupt:
         print("\nstopped; the same command with --resume goes on", file=sys.stderr)
         return 130
     print(completed_table(manifest))
     print(Path(args.out) / manifest["review"][0])
-    if any(said["labels"] for said in manifest["tasks"].values()):
+    if args.split != "train":
+        print(f"Next: diffusionmtl serve {args.run} --review {args.out}")
+    elif any(said["labels"] for said in manifest["tasks"].values()):
         print(f"Next: diffusionmtl train --data {args.out} --labels completed --out RUN")
     return 0
 

@@ -45,6 +45,7 @@ def complete(
     progress: bool = True,
     shown: int = SHOWN,
     cluster: Cluster | None = None,
+    split: str = SPLIT,
 ) -> dict[str, Any]:
     """Write the labels that a run missed as a data set, beside those that it had.
 
@@ -61,20 +62,22 @@ def complete(
         resume: go on in `out`; what is there already stays, and a predicted label that somebody took away stays away.
         shown: how many images the review shows, the most doubtful first.
         cluster: whose workers complete the images; thresholds are found here.
+        split: of the data, in whose place in `out` the files lie. Thresholds are found in `train` whichever it is.
 
     Returns:
         What `completed.json` holds.
 
     Raises:
-        UserError: no run, other data than its own, nothing missing, no label to find a threshold by, or another `out`.
+        UserError: no run, other data than its own, no such split, nothing missing, no label to find a threshold by, or
+            another `out`.
     """
     if cluster is not None:
         check_installed()
-    job = Plan(run, data, out, asked or Asked(), checkpoint, device, calibrated).job(progress)
+    job = Plan(run, data, out, asked or Asked(), checkpoint, device, calibrated, split).job(progress)
     manifest = _begun(out, job.identity, resume)
     if manifest is None:
         bar = progress_bar("finding thresholds") if progress else None
-        found = find_thresholds(job.predictor, job.dataset, job.held_out, job.wanted, job.plan.asked, bar)
+        found = find_thresholds(job.predictor, job.trained_on, job.held_out, job.wanted, job.plan.asked, bar)
         manifest = _manifest(job, found)
         _save(out, manifest)
     limits = {task: manifest["tasks"][task]["level"] for task in job.wanted}
@@ -87,7 +90,7 @@ def complete(
             "labels": sum(share > 0 for share in kept) if limits[task] is not None else 0,
             "share": sum(kept) / len(kept) if limits[task] is not None else 0.0,
         }
-    completed = CompletedDataset(FolderDataset(out, SPLIT, job.dataset.tasks, data.max_pixels))
+    completed = CompletedDataset(FolderDataset(out, split, job.dataset.tasks, data.max_pixels))
     pages = Reviewed(completed, job.place, shares, limits).write(shown)
     manifest["review"] = [page.name for page in pages]
     _save(out, manifest)
@@ -133,6 +136,7 @@ def _manifest(job: Job, found: Mapping[str, Threshold]) -> dict[str, Any]:
     return {
         "format": 1,
         "run": str(job.plan.run),
+        "split": job.plan.split,
         "identity": job.identity,
         **asdict(job.plan.asked),
         "thresholds": dict(job.plan.asked.thresholds),

@@ -21,14 +21,15 @@ SPLIT = "train"
 
 @dataclass(frozen=True)
 class Place:
-    """The folder of a completed data set, for the images of another one."""
+    """The folder of a completed data set, for the images of one split of another one."""
 
     out: Path
     dataset: DenseDataset
+    split: str = SPLIT
 
     def given(self, index: int, task: str | None) -> Path:
         """Put the image (`task` is None) or the label of a person there, the same bytes if it is a file; its path."""
-        stem = self.out / SPLIT / (task or IMAGES) / self.dataset.names[index]
+        stem = self.out / self.split / (task or IMAGES) / self.dataset.names[index]
         source = self.dataset.path(index, task)
         if source is not None:
             to = stem.with_name(stem.name + source.suffix)
@@ -49,7 +50,7 @@ class Place:
     def answer(self, index: int, task: str, answer: Answer, level: int | None) -> list[Path]:
         """Write how sure an answer is, and the answer where that is enough; no label of which nothing is left."""
         path = self.confidence(index, task)
-        stem = self.out / SPLIT / PREDICTED / task / self.dataset.names[index]
+        stem = self.out / self.split / PREDICTED / task / self.dataset.names[index]
         for suffix in self._task(task).suffixes:  # what an earlier call wrote for another image of this name
             stem.with_name(stem.name + suffix).unlink(missing_ok=True)
         files.write_picture(path, answer.level.numpy().astype(np.uint16))

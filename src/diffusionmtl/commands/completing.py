@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diffusionmtl.build import build_training_set, is_built_in
+from diffusionmtl.build import build_dataset, build_training_set, is_built_in
 from diffusionmtl.commands.completed_files import SPLIT, Place, content_of
 from diffusionmtl.commands.finished import Finished, digest
 from diffusionmtl.commands.held_out import held_out_labels
@@ -12,7 +12,7 @@ from diffusionmtl.commands.output import progress_bar
 from diffusionmtl.config import DataSettings, Settings
 from diffusionmtl.data.base import DenseDataset
 from diffusionmtl.data.folder import PREDICTED
-from diffusionmtl.data.partition import Partition, by_people
+from diffusionmtl.data.partition import Partition, annotations, as_found, by_people
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.inference.complete import Asked, answers
 from diffusionmtl.inference.load import load, settings_of_run, weights_file
@@ -35,6 +35,7 @@ class Plan:
         checkpoint: `last` or `best`.
         device: where to compute.
         calibrated: use the run's `calibration.json`, if there is one.
+        split: of the data; what people labelled counts as known in all but `train`, where the run decides.
     """
 
     run: Path
@@ -44,6 +45,7 @@ class Plan:
     checkpoint: str = "last"
     device: str = "cpu"
     calibrated: bool = True
+    split: str = SPLIT
 
     def elsewhere(self, run: Path, out: Path) -> "Plan":
         """The same for a process that stands in another folder."""
@@ -55,7 +57,8 @@ class Plan:
         """Load the network and look at the data.
 
         Raises:
-            UserError: no run, other data than its own, nothing missing, or no label to find a threshold by.
+            UserError: no run, other data than its own, no such split, nothing missing, or no label to find a threshold
+                by.
         """
         weights = weights_file(self.run, self.checkpoint)
         folder = RunFolder(self.run)
@@ -65,19 +68,26 @@ class Plan:
             )
         settings = settings_of_run(weights)
         predictor = load(self.run, self.device, self.checkpoint, calibrated=self.calibrated)
-        dataset = build_training_set(self.data, progress_bar("drawing rooms") if progress else None)
+        drawing = progress_bar("drawing rooms") if progress else None
+        trained_on = build_training_set(self.data, drawing)
         said = f"--data {' '.join(self.data.data)}"
-        if dataset.tasks != predictor.tasks:
+        if trained_on.tasks != predictor.tasks:
             raise UserError(f"{said}: its tasks are not those of {self.run}; give the data that the run was trained on")
-        people = by_people(Partition.load(folder.partition, dataset), dataset)
+        people = by_people(Partition.load(folder.partition, trained_on), trained_on)
+        held_out = held_out_labels(folder, trained_on, settings)
+        state = [people.digest(), sorted(held_out), predictor.calibration, *(t.settings() for t in trained_on.tasks)]
+        dataset = trained_on
+        if self.split != SPLIT:
+            dataset = build_dataset(self.data, self.split, drawing)
+            people = as_found(annotations(dataset))
+            state += [self.split, people.digest()]
         everything = frozenset(task.name for task in dataset.tasks)
         known = tuple(people.visible[name] for name in dataset.names)
         if all(seen == everything for seen in known):
-            raise UserError(f"{said}: {self.run} saw a label of every task for every image; none is missing")
-        held_out = held_out_labels(folder, dataset, settings)
-        state = [people.digest(), sorted(held_out), predictor.calibration, *(task.settings() for task in dataset.tasks)]
+            whose = f"{self.run} saw" if self.split == SPLIT else f"split '{self.split}' has"
+            raise UserError(f"{said}: {whose} a label of every task for every image; none is missing")
         missing = tuple(everything - seen for seen in known)
-        job = Job(self, predictor, dataset, known, missing, held_out, digest(weights, self.asked, *state))
+        job = Job(self, predictor, dataset, known, missing, trained_on, held_out, digest(weights, self.asked, *state))
         _check_thresholds(job, settings)
         return job
 
@@ -87,10 +97,11 @@ class Job:
     """Completes one image after the other.
 
     Attributes:
-        dataset: the training split of the run's data.
-        known: per image, in order, the tasks whose label of a person the run may see.
+        dataset: the split of the run's data that is completed.
+        known: per image, in order, the tasks whose label of a person is there and, in `train`, the run may see.
         missing: likewise the tasks without one.
-        held_out: per index, the tasks of the labels that training did not learn from.
+        trained_on: the training split, in which thresholds are found.
+        held_out: per index in that, the tasks of the labels that training did not learn from.
         identity: differs where anything differs that answers depend on.
     """
 
@@ -99,6 +110,7 @@ class Job:
     dataset: DenseDataset
     known: tuple[frozenset[str], ...]
     missing: tuple[frozenset[str], ...]
+    trained_on: DenseDataset
     held_out: Mapping[int, frozenset[str]]
     identity: str
 
@@ -110,7 +122,7 @@ class Job:
     @property
     def place(self) -> Place:
         """Where its files lie."""
-        return Place(self.plan.out, self.dataset)
+        return Place(self.plan.out, self.dataset, self.plan.split)
 
     def complete(self, index: int, limits: Limits) -> dict[str, float]:
         """Write everything about one image, unless it is there; per missing task the share of its pixels that is kept.
@@ -122,7 +134,8 @@ class Job:
         content = content_of(self.dataset, index, self.known[index])
         missing = self.missing[index]
         # A predicted label that is gone since its record was rejected, or taken over.
-        written = [f for f in finished.recorded(name, content) if not f.is_relative_to(place.out / SPLIT / PREDICTED)]
+        predicted = place.out / place.split / PREDICTED
+        written = [f for f in finished.recorded(name, content) if not f.is_relative_to(predicted)]
         if not written or not all(file.is_file() for file in written):
             finished.forget(name)
             files = [place.given(index, task) for task in (None, *sorted(self.known[index]))]

@@ -48,8 +48,8 @@ class CompletedFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._levels = _levels(folder / MANIFEST)
-        self._data = FolderDataset.open(folder, SPLIT)
+        self._split, self._levels = _noted(folder / MANIFEST)
+        self._data = FolderDataset.open(folder, self._split)
         self._tasks = {task.name: task for task in self._data.tasks}
         self._index = {name: index for index, name in enumerate(self._data.names)}
         self.pairs: Sequence[Pair] = self._found()
@@ -104,7 +104,7 @@ class CompletedFolder:
     def _found(self) -> list[Pair]:
         pairs = set()
         for name, task in self._tasks.items():
-            inside = label_files(self.folder / SPLIT / PREDICTED / name, task, self.folder)
+            inside = label_files(self.folder / self._split / PREDICTED / name, task, self.folder)
             aside = label_files(self.folder / REJECTED / name, task, self.folder)
             pairs |= {Pair(image, name) for image in (*inside, *aside) if image in self._index}
         # A label of a person stands before a predicted one: there is nothing to decide.
@@ -112,7 +112,7 @@ class CompletedFolder:
         return free if len(free) > _SORTED else sorted(free, key=lambda pair: (self._kept(pair), pair))
 
     def _stem(self, pair: Pair, rejected: bool) -> Path:
-        above = self.folder / REJECTED if rejected else self.folder / SPLIT / PREDICTED
+        above = self.folder / REJECTED if rejected else self.folder / self._split / PREDICTED
         return above / pair.task / pair.image
 
     def _inside(self, pair: Pair) -> Path:
@@ -142,11 +142,13 @@ class CompletedFolder:
         return heat(1 - self._confidence(pair) * threshold_of(1), top)
 
 
-def _levels(path: Path) -> Mapping[str, int | None]:
+def _noted(path: Path) -> tuple[str, Mapping[str, int | None]]:
+    """The split that was completed, and per task the level from which on pixels are kept."""
     if not path.exists():
         raise UserError(f"{path}: no such file; give the folder that 'diffusionmtl complete --out' wrote")
     try:
-        said: Mapping[str, Any] = read_json(path)["tasks"]
-        return {task: None if of["level"] is None else int(of["level"]) for task, of in said.items()}
+        manifest: Mapping[str, Any] = read_json(path)
+        levels = {task: None if of["level"] is None else int(of["level"]) for task, of in manifest["tasks"].items()}
+        return str(manifest.get("split", SPLIT)), levels  # which earlier versions did not write
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise UserError(f"{path}: damaged; run 'diffusionmtl complete' again into another folder") from None
