@@ -12,6 +12,7 @@ import torch
 
 import diffusionmtl
 from diffusionmtl.cli import COMMANDS
+from diffusionmtl.commands.evaluate import figure_arrow
 from diffusionmtl.config import GROUPS
 from diffusionmtl.metrics.boundary import BSDS
 from diffusionmtl.tasks import Boundary, Depth, Saliency, SemanticSegmentation, SurfaceNormals
@@ -91,6 +92,7 @@ def test_markers_are_filled_and_other_text_stays(reference):
 
 
 def test_every_figure_of_every_kind_is_explained():
+    assert figure_arrow("myFigure@mine") == ""
     page = (DOCS / "metrics.md").read_text(encoding="utf-8")
     for task in KINDS:
         for meter in task.meters():
@@ -103,6 +105,8 @@ def test_every_figure_of_every_kind_is_explained():
             meter.update(task.activate(estimate), label, torch.ones(1, 12, 12, dtype=torch.bool))
             for figure in meter.compute():
                 assert f"`{figure.split('/')[0]}" in page, figure
+                assert figure_arrow(figure), "the table of `evaluate` says of each which way it is better"
+        assert figure_arrow(task.headline) == ("↑" if task.higher_is_better else "↓")
     assert BSDS.name in page
 
 

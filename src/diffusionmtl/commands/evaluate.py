@@ -19,6 +19,13 @@ from diffusionmtl.report.log import read_metrics
 from diffusionmtl.report.tables import Scores, gain
 from diffusionmtl.runfolder import RunFolder
 
+LEGEND = (
+    "↑ more is better, in percent of 100; ↓ less is better, in the unit of the labels (depth: metres; relErr: none) "
+    "or in degrees (normals).\nBehind @ stands how a figure is counted, pooled: all pixels of all images together. Every one: docs/metrics.md"
+)
+_ERRORS = frozenset({"absErr", "relErr", "rmse", "mErr", "medErr"})
+_SHARES = frozenset({"mIoU", "IoU", "pixelAcc", "delta1.25", "<11.25", "<22.5", "<30", "maxF", "odsF", "oisF", "AP"})
+
 
 def evaluate_run(
     run: Path,
@@ -117,10 +124,16 @@ def save_metrics(run: RunFolder | Path, metrics: dict[str, Any]) -> Path:
     return path
 
 
-def metrics_table(metrics: dict[str, Any]) -> str:
-    """Every figure of every task but those of single classes, and of how many images it is; then notes on the data.
+def figure_arrow(name: str) -> str:
+    """Which way a figure is better, by its name: `↑`, `↓`, or nothing for one that this package does not know."""
+    short = name.partition("@")[0]
+    return "↓" if short in _ERRORS else "↑" if short in _SHARES else ""
 
-    The initial prediction stands beside the final one, where there is one.
+
+def metrics_table(metrics: dict[str, Any]) -> str:
+    """Every figure of every task but those of single classes, and of how many images it is; then how to read it.
+
+    Notes on the data follow. The initial prediction stands beside the final one, where there is one.
     """
     rows = []
     refined = bool(metrics["initial"])
@@ -129,13 +142,13 @@ def metrics_table(metrics: dict[str, Any]) -> str:
         for name, value in figures.items():
             if "/" not in name:
                 cells = [_cell(before.get(name)), _cell(value)] if refined else [_cell(value)]
-                rows.append([task, name, str(metrics["images"][task]), *cells])
+                rows.append([task, f"{name} {figure_arrow(name)}".rstrip(), str(metrics["images"][task]), *cells])
     if "delta_m" in metrics:
         against = metrics["delta_m"]
         cells = [_cell(against[part]) for part in (("initial", "final") if refined else ("final",))]
-        rows.append(["Δm", f"% against {against['reference']}", "", *cells])
+        rows.append(["Δm", f"% against {against['reference']} ↑", "", *cells])
     columns = ["task", "figure", "images", *(["initial"] if refined else []), "final"]
-    return "\n".join([text_table(columns, rows), *(f"note: {note}" for note in metrics.get("notes", []))])
+    return "\n".join([text_table(columns, rows), LEGEND, *(f"note: {note}" for note in metrics.get("notes", []))])
 
 
 def _cell(value: float | None) -> str:
