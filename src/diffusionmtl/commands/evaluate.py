@@ -21,7 +21,8 @@ from diffusionmtl.runfolder import RunFolder
 
 LEGEND = (
     "↑ more is better, in percent of 100; ↓ less is better, in the unit of the labels (depth: metres; relErr: none) "
-    "or in degrees (normals).\nBehind @ stands how a figure is counted, pooled: all pixels of all images together. Every one: docs/metrics.md"
+    "or in degrees (normals).\n"
+    "Behind @ stands how a figure is counted, pooled: all pixels of all images together. Every one: docs/metrics.md"
 )
 _ERRORS = frozenset({"absErr", "relErr", "rmse", "mErr", "medErr"})
 _SHARES = frozenset({"mIoU", "IoU", "pixelAcc", "delta1.25", "<11.25", "<22.5", "<30", "maxF", "odsF", "oisF", "AP"})
