@@ -16,7 +16,7 @@ from starlette.datastructures import UploadFile as Sent
 from diffusionmtl.serve.answer import Answer, Asked, as_zip, png, stage_pictures, value_file
 from diffusionmtl.serve.engine import Ticket
 from diffusionmtl.serve.limits import CLOSED, Refused
-from diffusionmtl.serve.problems import PROBLEMS, add_problems, check_names
+from diffusionmtl.serve.problems import PROBLEMS, add_problems, add_unknown_addresses, check_names
 from diffusionmtl.serve.schemas import Health, Predicted, RunAbout, TaskAnswer
 from diffusionmtl.serve.service import Service
 
@@ -50,6 +50,7 @@ def make_api(service: Service) -> FastAPI:
             200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}},
         },
     )(_predict(service))
+    add_unknown_addresses(app)
     return app
 
 
