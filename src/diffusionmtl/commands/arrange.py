@@ -3,9 +3,9 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import permutations
 from pathlib import Path
 
 from diffusionmtl.commands.finished import copy, link
@@ -38,6 +38,41 @@ class _Found:
         return self.folder / (name + self.files[name])
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Which images go to which split, and where the files lie."""
+
+    splits: Mapping[str, Collection[str]]
+    images: _Found
+    labels: Mapping[str, _Found]
+
+    def moves(self) -> list[tuple[Path, Path]]:
+        """Where each file comes from, and where it goes below the data set."""
+        return [
+            (of.path(name), Path(split, folder, name + of.files[name]))
+            for split, names in self.splits.items()
+            for folder, of in [(IMAGES, self.images), *self.labels.items()]
+            for name in names
+            if name in of.files
+        ]
+
+    def notes(self) -> Iterator[str]:
+        """How many images and labels each split has, what was left out, and what looks wrong."""
+        for split, names in self.splits.items():
+            counts = (f"{task} {sum(name in of.files for name in names)}" for task, of in self.labels.items())
+            yield f"{split}: {len(names)} images ({', '.join(counts)})"
+        if bare := [n for n in self.splits["train"] if not any(n in of.files for of in self.labels.values())]:
+            yield f"note: images without any label, all in train: {some(bare)}"
+        for of in (self.images, *self.labels.values()):
+            if of.others:
+                yield f"note: {of.option}: left out, of another format: {some(of.others)}"
+        for task, of in self.labels.items():
+            if lost := [name + suffix for name, suffix in of.files.items() if name not in self.images.files]:
+                yield f"warning: {of.option}: left out, no image has their name: {some(lost)}"
+            if of.files.keys().isdisjoint(self.splits.get("val", of.files)):
+                yield f"warning: val has no label of {task}, so nothing will score it; add labels"
+
+
 def arrange(
     images: Path, labels: Mapping[str, Path], out: Path, val: float = 0.2, seed: int = 0, linked: bool = False
 ) -> str:
@@ -58,8 +93,7 @@ def arrange(
 
     Raises:
         UserError: `out` is there; a folder is missing, holds nothing or lies in another one; a name stands for two
-            files; no label of a task has the name of an image; too few labels for `val`; a file cannot be read, or
-            there is no room for the copies.
+            files; no label of a task has the name of an image; too few labels for `val`; or a file cannot be read.
     """
     if not 0 <= val < 1:
         raise UserError(f"--val {val:g}: is a share, 0 or more and less than 1; 0.2 for instance")
@@ -82,8 +116,9 @@ def arrange(
     splits = {"train": [name for name in labelled if name not in apart]}
     if apart:
         splits["val"] = [name for name in labelled if name in apart]
-    _write(out, _moves(splits, labelled, photos, found), linked)
-    return "\n".join([_counts(out, splits, labelled, list(labels)), *_notes(splits, labelled, photos, found)])
+    layout = _Layout(splits, photos, found)
+    _write(out, layout.moves(), linked)
+    return "\n".join([f"{out}:", *layout.notes()])
 
 
 def put_aside(labelled: Mapping[str, frozenset[str]], share: float, seed: int) -> frozenset[str]:
@@ -125,14 +160,8 @@ def put_aside(labelled: Mapping[str, frozenset[str]], share: float, seed: int) -
 
 
 def _check_apart(folders: Mapping[str, Path]) -> None:
-    for (one, a), (other, b) in combinations(folders.items(), 2):
-        above, below = a.resolve(), b.resolve()
-        if above == below:
-            raise UserError(
-                f"{other}: the same folder as {one}; images and the labels of each task need one of their own"
-            )
-        if above.is_relative_to(below) or below.is_relative_to(above):
-            inner, outer = (one, other) if above.is_relative_to(below) else (other, one)
+    for (inner, a), (outer, b) in permutations(folders.items(), 2):
+        if a.resolve().is_relative_to(b.resolve()):
             raise UserError(f"{inner}: lies in {outer}, so its files would pass for those; choose a place beside that")
 
 
@@ -147,8 +176,7 @@ def _found(option: str, folder: Path, suffixes: Collection[str], what: str) -> _
             others.append(name + suffix)
         elif name in files:
             raise UserError(
-                f"{option}: two {what} are named '{name}': {name}{files[name]} and {name}{suffix}; "
-                "nobody could tell which is meant, rename or remove one"
+                f"{option}: two {what} are named '{name}': {name}{files[name]} and {name}{suffix}; rename or remove one"
             )
         else:
             files[name] = suffix
@@ -168,30 +196,9 @@ def _check_paired(labels: _Found, images: _Found) -> None:
         )
 
 
-def _moves(
-    splits: Mapping[str, Iterable[str]],
-    labelled: Mapping[str, Iterable[str]],
-    images: _Found,
-    labels: Mapping[str, _Found],
-) -> list[tuple[Path, Path]]:
-    """Where each file comes from, and where it goes below the data set."""
-    return [
-        (of.path(name), Path(split, folder, name + of.files[name]))
-        for split, names in splits.items()
-        for name in names
-        for folder, of in [(IMAGES, images), *((task, labels[task]) for task in sorted(labelled[name]))]
-    ]
-
-
 def _write(out: Path, moves: list[tuple[Path, Path]], linked: bool) -> None:
-    size = sum(check_plain(source) for source, _ in moves)
-    above = next(path for path in out.absolute().parents if path.exists())
-    free = shutil.disk_usage(above).free
-    if not linked and size > free:
-        raise UserError(
-            f"--out {out}: {size:,} bytes to copy and {free:,} free; make room, or choose another disk, or give the "
-            "files second names with --link on the disk that they are on"
-        )
+    for source, _ in moves:
+        check_plain(source)
     begun = out.with_name(f".{out.name}.part")
     try:
         begun.mkdir(parents=True)
@@ -201,8 +208,6 @@ def _write(out: Path, moves: list[tuple[Path, Path]], linked: bool) -> None:
         ) from None
     try:
         _put(begun, moves, link if linked else copy)
-        if os.path.lexists(out):
-            raise UserError(f"--out {out}: came into being meanwhile; name another folder")
         begun.rename(out)
     except BaseException:  # Ctrl-C too
         shutil.rmtree(begun, ignore_errors=True)
@@ -216,36 +221,6 @@ def _put(folder: Path, moves: list[tuple[Path, Path]], put: Callable[[Path, Path
             raise UserError(f"{source}: this disk takes its name for that of another file beside it; rename one")
         put(source.resolve(), folder / to)
         progress(number, len(moves))
-
-
-def _counts(
-    out: Path, splits: Mapping[str, Collection[str]], labelled: Mapping[str, Collection[str]], tasks: Sequence[str]
-) -> str:
-    said = [
-        f"{split} {len(names)} images ({', '.join(f'{t} {sum(t in labelled[n] for n in names)}' for t in tasks)})"
-        for split, names in splits.items()
-    ]
-    return f"{out}: {', '.join(said)}"
-
-
-def _notes(
-    splits: Mapping[str, Iterable[str]],
-    labelled: Mapping[str, Collection[str]],
-    images: _Found,
-    labels: Mapping[str, _Found],
-) -> list[str]:
-    bare = [name for name, have in labelled.items() if not have]
-    notes = [f"note: images without any label, all in train: {some(bare)}"] if bare else []
-    for of in (images, *labels.values()):
-        if of.others:
-            notes.append(f"note: {of.option}: left out, of another format: {some(of.others)}")
-    for task, of in labels.items():
-        lost = [name + suffix for name, suffix in of.files.items() if name not in images.files]
-        if lost:
-            notes.append(f"warning: {of.option}: left out, no image has their name: {some(lost)}")
-        if "val" in splits and not any(task in labelled[name] for name in splits["val"]):
-            notes.append(f"warning: val has no label of {task}, so nothing will score it; add labels")
-    return notes
 
 
 def parse_labels(words: Iterable[str]) -> dict[str, Path]:
