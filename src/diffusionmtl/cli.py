@@ -183,6 +183,7 @@ def _compare_arguments(parser: Parser) -> None:
 def _compare(args: Namespace) -> int:
     from diffusionmtl.commands.compare import Plan, compare
     from diffusionmtl.commands.variants import choose_variants
+    from diffusionmtl.report.comparison_text import few_seeds
     from diffusionmtl.training.run import Stopped
 
     if args.out is None:
@@ -207,7 +208,9 @@ def _compare(args: Namespace) -> int:
     print(Path(args.out) / "comparison.md")
     failed = [row for row in comparison.rows if not row.done]
     for row in failed:
-        print(f"{row.labels}/{row.method}/seed{row.seed} failed: {row.reason}", file=sys.stderr)
+        print(f"{row.labels}/{row.method}/seed{row.seed} {row.state}: {row.reason}", file=sys.stderr)
+    if few := few_seeds(comparison):
+        print(f"warning: {few}")
     return 1 if failed else 0
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,11 +141,22 @@ def test_an_interrupted_cell_goes_on_and_ends_like_one_that_was_not(config, comp
         assert main(command) == 130
     assert "goes on" in capsys.readouterr().err
     states = {row["method"]: row["state"] for row in table(out).values()}
-    assert states == {"multitask": "running", "feature": "waiting"}
+    assert states == {"multitask": "interrupted", "feature": "waiting"}
+    assert "interrupted" in (out / "comparison.md").read_text()
     assert main(command) == 0
     for method in ("multitask", "feature"):
         weights = f"one/{method}/seed0/checkpoints/last.safetensors"
         assert (out / weights).read_bytes() == (compared / weights).read_bytes()
+
+
+def test_a_killed_cell_is_interrupted_while_one_that_somebody_works_on_is_running(copied):
+    cell, outcome = read_record(copied / "cells/one/feature-seed0.json")
+    assert cells.state_of(cell) == "done"
+    cells.save_outcome(cell, replace(outcome, state="running"))
+    assert cells.state_of(cell) == "interrupted"
+    with cells._alone(cell.record.with_suffix(".lock")):
+        assert cells.state_of(cell) == "running"
+    assert cells.state_of(cell) == "interrupted"
 
 
 def test_other_settings_are_refused_but_for_those_that_change_nothing(config, copied, capsys):
@@ -203,6 +215,7 @@ def test_a_failing_cell_is_recorded_the_others_go_on_and_the_next_call_tries_aga
         ("feature", "1"): "failed",
     }
     assert rows["one", "feature", "1"]["reason"] == "RuntimeError: no such luck"
+    assert rows["one", "feature", "0"]["params"] and rows["one", "feature", "1"]["params"] == "", "unknown, not 0"
     assert "seed 0: failed: step 3" in (out / "comparison.md").read_text()
     done(capsys, *command)
     assert {row["state"] for row in table(out).values()} == {"done"}

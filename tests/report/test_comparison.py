@@ -11,7 +11,7 @@ import torch
 
 from diffusionmtl.inference.per_image import FINAL, INITIAL, PerImage
 from diffusionmtl.report.comparison import Comparison, Row, comparison_csv
-from diffusionmtl.report.comparison_text import comparison_figure, comparison_text, write_comparison
+from diffusionmtl.report.comparison_text import comparison_figure, comparison_text, few_seeds, write_comparison
 from diffusionmtl.tasks import Depth, SemanticSegmentation
 
 DEPTH, SEMSEG = Depth("depth"), SemanticSegmentation("semseg", classes=("a", "b"))
@@ -137,6 +137,27 @@ def test_the_text_tells_mean_spread_interval_cost_and_failure():
     assert "8 of 9 rows are done" in text
     for heading in ("## Labels: one", "## Labels: random"):
         assert heading in text
+
+
+def test_fewer_than_three_seeds_are_warned_of():
+    def of(*seeds: int) -> Comparison:
+        return Comparison(TASKS, tuple(row(method, seed) for method in ("multitask", "feature") for seed in seeds))
+
+    assert few_seeds(of(0)).startswith("1 seed(s): ") and "--seeds 0 1 2" in few_seeds(of(0, 1))
+    assert few_seeds(of(0, 1, 2)) == "" == few_seeds(Comparison(TASKS, ()))
+    more = Comparison(TASKS, (*of(0, 1, 2).rows, row("xtc", 0)))
+    assert few_seeds(more).startswith("1 seed(s) for some methods")
+    assert "**Few seeds**: 1 seed(s) for some methods" in comparison_text(more)
+    assert "Few seeds" not in comparison_text(of(0, 1, 2))
+
+
+def test_a_cost_that_is_not_known_is_a_dash_and_no_warning():
+    unknown = row("feature")
+    unknown = Row("one", "feature", 0, "done", "", {"steps": 100.0, "seconds": 60.0}, unknown.final)
+    comparison = Comparison(TASKS, (row("multitask"), unknown))
+    text = comparison_text(comparison)
+    assert "| feature | – | – | 100 | 60 |" in text and "Not at equal cost" not in text
+    assert read(comparison)[1]["params"] == "" and "nan" not in text
 
 
 def test_an_equal_cost_within_a_fifth_is_no_warning():

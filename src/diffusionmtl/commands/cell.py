@@ -42,6 +42,8 @@ from diffusionmtl.tasks import Task
 from diffusionmtl.training.run import Stopped
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+INTERRUPTED = "interrupted"
+"""What a running cell is that nobody works on; no record says it, since whoever was killed could not write it."""
 EXIT_FAILED, EXIT_STOPPED = 1, 130
 
 _alone_now = threading.Event()
@@ -155,6 +157,24 @@ def run_cell(cell: Cell, progress: bool = False) -> Outcome:
 def outcome_of(cell: Cell) -> Outcome:
     """What its record says; waiting if there is none."""
     return read_record(cell.record)[1] if cell.record.is_file() else Outcome()
+
+
+def state_of(cell: Cell) -> str:
+    """That of its record, but `interrupted` for one whose process was stopped or killed."""
+    state = outcome_of(cell).state
+    return INTERRUPTED if state == RUNNING and not _worked_on(cell.record.with_suffix(".lock")) else state
+
+
+def _worked_on(lock: Path) -> bool:
+    """Whether a process holds the lock; no by default, where there are none."""
+    if fcntl is None or not lock.is_file():
+        return False
+    with lock.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def _change(cell: Cell, **values: Any) -> None:

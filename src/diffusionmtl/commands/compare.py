@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffusionmtl.build import ROOMS, build_dataset, build_network, build_training_set
-from diffusionmtl.commands.cell import DONE, FAILED, Cell, Outcome, outcome_of, read_record, save_outcome
+from diffusionmtl.commands.cell import DONE, FAILED, Cell, Outcome, outcome_of, read_record, save_outcome, state_of
 from diffusionmtl.commands.output import progress_bar, writable_folder
 from diffusionmtl.commands.pool import work
 from diffusionmtl.commands.variants import Variant, variant_settings
@@ -222,9 +222,10 @@ def _row(key: Key, cell: Cell) -> Row:
     labels, method, seed = key
     outcome = outcome_of(cell)
     counts = {"params": outcome.parameters, "gmac": outcome.gmac, "steps": outcome.steps, "seconds": outcome.seconds}
-    cost = {name: float(count) for name, count in counts.items()}
+    # A network costs something: 0 is what was not found out yet.
+    cost = {name: float(count) for name, count in counts.items() if count}
     if outcome.state != DONE:
-        return Row(labels, method, seed, outcome.state, outcome.reason, cost)
+        return Row(labels, method, seed, state_of(cell), outcome.reason, cost)
     metrics = read_metrics(RunFolder(cell.folder))
     if metrics is None:
         raise UserError(f"{cell.folder}: its scores are gone; remove {cell.record} to score it again")

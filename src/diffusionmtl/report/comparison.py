@@ -28,7 +28,7 @@ class Row:
     Attributes:
         state: done, or what else became of it.
         reason: why it failed.
-        cost: params, gmac, steps and seconds of training.
+        cost: params, gmac, steps and seconds of training; without what is not known.
         final: scores of the final prediction; empty unless done.
         initial: scores before refinement; empty without it.
         per_image: by part and task, what each image adds.

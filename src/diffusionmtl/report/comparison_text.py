@@ -25,6 +25,7 @@ from diffusionmtl.tasks import Task
 
 CSV, TEXT, FIGURE = "comparison.csv", "comparison.md", "comparison.svg"
 WARN_BEYOND = 0.2
+ENOUGH_SEEDS = 3
 _WORDS = {SINGLE_TASK: "single-task", MULTI_TASK: "multi-task"}
 _COST_WORDS = {"params": "parameters", "gmac": "multiply-adds", "steps": "optimiser steps", "seconds": "training time"}
 
@@ -42,6 +43,8 @@ def write_comparison(folder: Path, comparison: Comparison) -> Path:
 def comparison_text(comparison: Comparison, figure: bool = False) -> str:
     """The whole page; `figure` says whether there is one to show."""
     parts = ["# Comparison", _lead(comparison)]
+    if few := few_seeds(comparison):
+        parts.append(f"**Few seeds**: {few}.")
     if figure:
         parts.append(f"![Δm of each method]({FIGURE})")
     for labels in comparison.groups():
@@ -62,6 +65,20 @@ def _lead(comparison: Comparison) -> str:
     done = sum(row.done for row in comparison.rows)
     many = f"{done} of {len(comparison.rows)} rows are done"
     return f"Seeds {', '.join(map(str, seeds))}; {many}. Every number of every row: [{CSV}]({CSV})."
+
+
+def few_seeds(comparison: Comparison) -> str:
+    """What is to be said of fewer than three finished seeds of a method; empty if each has them."""
+    of = {(g, m): len(comparison.of(g, m)) for g in comparison.groups() for m in _scored(comparison, g)}
+    fewest = min(of.values(), default=ENOUGH_SEEDS)
+    if fewest >= ENOUGH_SEEDS:
+        return ""
+    whose = "" if len(set(of.values())) == 1 else " for some methods"
+    more = " ".join(map(str, range(ENOUGH_SEEDS)))
+    return (
+        f"{fewest} seed(s){whose}: how far another seed would lie is not known, and a difference may be luck of "
+        f"weights, order and labels, which the brackets leave out; --seeds {more} or more adds to what is there"
+    )
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -151,13 +168,13 @@ def _cost_table(comparison: Comparison, labels: str) -> str:
     rows = []
     for method in _scored(comparison, labels):
         cost = {name: _mean_cost(comparison.of(labels, method), name) for name in _COST_WORDS}
-        millions, gmac = f"{cost['params'] / 1e6:.2f}", f"{cost['gmac']:.3f}"
-        rows.append([method, millions, gmac, f"{cost['steps']:.0f}", f"{cost['seconds']:.0f}"])
+        numbers = ((cost["params"] / 1e6, 2), (cost["gmac"], 3), (cost["steps"], 0), (cost["seconds"], 0))
+        rows.append([method, *(UNDEFINED if math.isnan(x) else f"{x:.{decimals}f}" for x, decimals in numbers)])
     return _table(["method", "parameters, millions", "GMAC per image", "optimiser steps", "training, seconds"], rows)
 
 
 def _mean_cost(rows: Sequence[Row], name: str) -> float:
-    return sum(row.cost[name] for row in rows) / len(rows) if rows else math.nan
+    return sum(row.cost.get(name, math.nan) for row in rows) / len(rows) if rows else math.nan
 
 
 def _warnings(comparison: Comparison, labels: str) -> list[str]:
@@ -167,8 +184,8 @@ def _warnings(comparison: Comparison, labels: str) -> list[str]:
     for method in _scored(comparison, labels) if baseline else []:
         ratios = {}
         for name, word in _COST_WORDS.items():
-            usual = _mean_cost(baseline, name)
-            ratios[word] = _mean_cost(comparison.of(labels, method), name) / usual - 1 if usual else 0.0
+            usual = _mean_cost(baseline, name) or math.nan
+            ratios[word] = _mean_cost(comparison.of(labels, method), name) / usual - 1
         unequal = [f"{word} {_signed(100 * ratio, 0)} %" for word, ratio in ratios.items() if abs(ratio) > WARN_BEYOND]
         if unequal:
             found.append(f"**Not at equal cost**: {method} against {MULTI_TASK}: {', '.join(unequal)}.")
