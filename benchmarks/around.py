@@ -18,7 +18,7 @@ from benchmarks.measure import (
     side_by_side,
     spreads,
 )
-from benchmarks.steps import step, together
+from benchmarks.steps import as_trained, step, together
 from diffusionmtl.build import build_dataset, build_training_data
 from diffusionmtl.config import Settings, changed
 from diffusionmtl.data.partition import make_partition
@@ -52,7 +52,7 @@ def loading(quick: bool) -> Result:
             rate = _batches_per_second(size, Path(folder), 2 if size == given.SMALL_SIZE else 1, quick)
         settings = given.SMALL if size == given.SMALL_SIZE else given.PAPER
         images = 12 if size == given.SMALL_SIZE else 6
-        network = given.network(given.THIN if quick else settings).train()
+        network = as_trained(given.network(given.THIN if quick else settings)).train()
         batch = given.batch(network.tasks, size, given.labelled(images, len(network.tasks), "one"))
         run = step(together, network, batch)
         run()

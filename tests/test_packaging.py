@@ -1,4 +1,4 @@
-"""What is published is light, and the source archive has what its own tests need."""
+"""What is published is light, and the source archive has all that it should."""
 
 import subprocess
 import sys
@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("src", "configs", "tools", "tests", "docs", "benchmarks", "examples")
-PATHS = "links_and_pictures or files_and_targets or every_page_is_in or what_is_copied or stages_are_there"
+FOLDERS = ("src", "configs", "docs", "benchmarks", "examples")
 
 pytestmark = pytest.mark.slow
 
@@ -46,10 +45,3 @@ def test_the_source_archive_is_whole(unpacked):
         here = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
         here = {path for path in here if "__pycache__" not in path.parts and "_build" not in path.parts}
         assert {path for path in here if not (unpacked / path).is_file()} == set(), folder
-
-
-@pytest.mark.parametrize("words", [["--collect-only", "--quiet"], ["-k", PATHS]], ids=["collected", "files"])
-def test_its_tests_find_what_they_need(unpacked, words):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
-    done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:]

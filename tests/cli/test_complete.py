@@ -169,9 +169,18 @@ def test_a_precision_that_is_reached_is_reported(data, tmp_path):
         of for of in json.loads((out / "completed.json").read_text())["tasks"].values() if of["level"] is not None
     ]
     assert reached and all(of["held_out_precision"] >= of["at_least"] >= 0.001 - 1e-6 for of in reached)
+    assert all(of["images"] >= 2 for of in reached)
     said = completed_table(json.loads((out / "completed.json").read_text()))
     assert "which cannot show every kind of image; 0.1 of 100 is no promise for others" in said
-    assert "saliency: 1 held-out label(s) are too few" in said and "--threshold saliency=0." in said
+
+
+def test_a_single_label_promises_nothing_and_says_what_to_do(completed):
+    manifest = json.loads((completed / "completed.json").read_text())
+    alone = {"threshold": None, "level": None, "images": 1, "yes": None, "estimate": 0.5, "labels": 0, "share": 0.0}
+    of = {"held_out_precision": None, "at_least": None, "checked": None, "right": "right"}
+    said = completed_table({**manifest, "precision": 0.9, "thresholds": {}, "tasks": {"semseg": alone | of}})
+    assert "warning: semseg: 1 held-out label(s) are too few, or too unlike, to promise that 90 of 100" in said
+    assert "--holdout" in said and "--threshold semseg=0.5 " in said
 
 
 def test_without_held_out_labels_a_threshold_has_to_be_given(data, tmp_path, capsys):

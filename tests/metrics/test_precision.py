@@ -99,6 +99,10 @@ class TestBoundOverImages:
         bound = shares.mean() - 3.182446 * shares.std(ddof=1) / 2  # the quantile of t with 3 degrees of freedom
         assert float(tally.at_least()[0]) == pytest.approx(bound, abs=1e-6)
 
+    def test_many_times_the_same_images_cost_nothing(self):
+        few, many = (of_sizes(*[(19, 1), (16, 4)] * times) for times in (2, 200))
+        assert float(few.at_least()[0]) < 0.78 and float(many.at_least()[0]) == pytest.approx(0.875, abs=0.008)
+
     def test_one_image_of_a_million_pixels_is_one_image(self):
         one = of_sizes((999_999, 1))
         assert float(one.at_least().max()) == 0 and surely_kept(one, 0.01) is None

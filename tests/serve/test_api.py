@@ -244,6 +244,8 @@ def test_the_page_loads_nothing_from_elsewhere(client):
         ("GET", "/api/predicts", 404, "/api/predicts: no such address; there are GET /api/openapi.json"),
         ("POST", "/api/predict/", 404, "Did you mean '/api/predict'?"),
         ("GET", "/api/", 404, "POST /api/predict"),
+        ("PUT", "/api", 404, "no such address"),
+        ("GET", "/api/info", 404, "no such address"),
         ("GET", "/api/predict", 405, "/api/predict takes POST, not GET"),
         ("DELETE", "/api/run", 405, "/api/run takes GET, not DELETE"),
         ("PROPFIND", "/api/health", 405, "/api/health takes GET, not PROPFIND"),
@@ -258,4 +260,9 @@ def test_addresses_and_methods_that_are_not_there(client, method, path, status, 
     assert answer.headers["content-type"] == "application/json"
     if status == 405:
         assert answer.headers["allow"] in ("GET", "POST", "GET, HEAD")
+
+
+def test_the_page_keeps_its_own_addresses(client):
     assert "text/html" in client.get("/").headers["content-type"]
+    assert client.get("/config").json()["components"]
+    assert client.get("/nowhere").status_code == 404

@@ -8,8 +8,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from diffusionmtl.errors import nearest
 from diffusionmtl.serve.limits import Refused
@@ -21,6 +21,8 @@ _NO_FORM = 400
 # What FastAPI says of such a body if nobody knows why.
 _UNREAD = "There was an error parsing the body"
 _BUSY_SECONDS = 5
+# What RFC 6455 has for a server that takes no such connection.
+_NO_SOCKET = 1003
 _SHOWN = 40
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     _NO_FORM: {"model": Problem, "description": "The body is no form."},
@@ -60,19 +62,34 @@ def add_unknown_addresses(app: FastAPI) -> None:
     known: dict[str, list[str]] = {}
     for route in app.routes:
         if isinstance(route, Route):
+            # Whoever may GET may ask for the headers alone only where the route says so.
             known.setdefault(route.path, []).extend(sorted(route.methods or ()))
     listed = _listed([f"{methods[0]} {path}" for path, methods in known.items()])
 
     async def unknown(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": _NO_SOCKET})
+            return
         path = str(scope["path"])
         if methods := known.get(path):
-            said = f"{_short(path)} takes {' or '.join(methods)}, not {_short(scope.get('method'))}"
+            said = f"{_short(path)} takes {' or '.join(methods)}, not {_short(scope['method'])}"
             answer = _answer(405, said, {"allow": ", ".join(methods)})
         else:
             answer = _answer(404, f"{_short(path)}: no such address; there are {listed}.{nearest(path, known)}")
         await answer(scope, receive, send)
 
-    app.mount("/api", unknown)
+    # Both, since a mount below /api is not asked for /api itself.
+    app.router.routes += [Mount("/api", unknown), Route("/api", _Whole(unknown))]
+
+
+class _Whole:
+    """An application that a route hands every method to: of a plain function it would take GET alone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
 
 
 async def check_names(request: Request, query: Iterable[str]) -> None:
