@@ -29,7 +29,7 @@ from diffusionmtl.export.onnx_file import Runner, onnx_runner  # noqa: E402
 from diffusionmtl.inference.evaluate import evaluate  # noqa: E402
 from diffusionmtl.inference.load import load  # noqa: E402
 from diffusionmtl.inference.predictor import Estimates, Predictor  # noqa: E402
-from diffusionmtl.models.blocks import resize  # noqa: E402
+from diffusionmtl.maps import resize  # noqa: E402
 from diffusionmtl.plain_yaml import read_yaml  # noqa: E402
 from diffusionmtl.report.tables import gain, headline  # noqa: E402
 from diffusionmtl.runfolder import RunFolder  # noqa: E402

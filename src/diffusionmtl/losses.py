@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusionmtl.maps import unit
+
 
 def mean_over_valid(per_pixel: Float[Tensor, "n h w"], valid: Bool[Tensor, "n h w"]) -> Float[Tensor, "n"]:
     """Average over each sample's valid pixels; 0 where it has none."""
@@ -66,7 +68,7 @@ def normal_absolute_error(
     raw: Float[Tensor, "n 3 h w"], label: Float[Tensor, "n 3 h w"], valid: Bool[Tensor, "n h w"]
 ) -> Float[Tensor, "n"]:
     """L1 distance of the normalised prediction to the label, summed over the 3 components."""
-    return absolute_error(F.normalize(raw, dim=1), label, valid)
+    return absolute_error(unit(raw), label, valid)
 
 
 def soft_cross_entropy(raw: Float[Tensor, "n c h w"], probability: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from diffusionmtl.maps import in_channels_last
+
 
 def sent(host: Shaped[Tensor, "*any"], device: torch.device) -> Shaped[Tensor, "*any"]:
     """A tensor of the host's on a device; from page-locked memory, which CUDA reads while the host goes on."""
@@ -20,4 +22,7 @@ def picked(x: Shaped[Tensor, "b *rest"], rows: Int[Tensor, "n"]) -> Shaped[Tenso
     """The images `rows`, known on the host, of a batch anywhere; the batch itself if that is all of it, in order."""
     if rows.tolist() == [*range(len(x))]:
         return x
-    return x.index_select(0, sent(rows, x.device))
+    at = sent(rows, x.device)
+    if in_channels_last(x):  # picking would lay channels apart
+        return x.permute(0, 2, 3, 1).index_select(0, at).permute(0, 3, 1, 2)
+    return x.index_select(0, at)

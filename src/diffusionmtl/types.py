@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from jaxtyping import Bool, Float, Float64, Int, Shaped, UInt8
 from torch import Tensor
-from torch.nn import functional as F
+
+from diffusionmtl.maps import resize
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Canvas:
 
     def to_image(self, coarse: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c H W"]:
         """Enlarge coarse raw outputs bilinearly to the padded picture and cut the image out of it."""
-        full = F.interpolate(coarse, size=self.padded, mode="bilinear", align_corners=False)
+        full = resize(coarse, self.padded)
         return full[..., : self.size[0], : self.size[1]]
 
 

@@ -19,7 +19,7 @@ from diffusionmtl.inference.bands import FINAL, INITIAL, Band, Estimates, bands
 from diffusionmtl.inference.calibration import Calibration, class_entropy
 from diffusionmtl.inference.prediction import Prediction, TaskPrediction
 from diffusionmtl.inference.tiles import FieldNoise, Maps, Plan, Tiling, blended
-from diffusionmtl.models.blocks import resize
+from diffusionmtl.maps import resize
 from diffusionmtl.models.network import Network
 from diffusionmtl.seeds import derive_seed
 from diffusionmtl.tasks import Task

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusionmtl.inference.folding import fold_batch_norms
+from diffusionmtl.maps import resize
 from diffusionmtl.models.blocks import (
     CorrectionBlock,
     CrossAttention,
@@ -24,7 +25,6 @@ from diffusionmtl.models.blocks import (
     ResidualBlock,
     SelfBlock,
     SeparableConv,
-    resize,
     to_map,
     to_tokens,
 )

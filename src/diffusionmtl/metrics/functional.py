@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, Integer, Shaped
 from torch import Tensor
 
+from diffusionmtl.maps import length, unit
+
 THRESHOLDS_19: tuple[float, ...] = tuple(k / 20 for k in range(1, 20))
 """0.05, 0.10, ..., 0.95: the thresholds of the pooled maxF (reference tables, PASCAL-Context)."""
 
@@ -163,9 +165,9 @@ def angular_error_degrees(
 
     Exact near 0 and 180 degrees, where the arc cosine is not. A vector of length 0 is 90 degrees from every other.
     """
-    a = torch.nn.functional.normalize(prediction.float(), dim=-3)
-    b = torch.nn.functional.normalize(label.float(), dim=-3)
-    return 2 * torch.atan2((a - b).norm(dim=-3), (a + b).norm(dim=-3)).rad2deg()
+    a = unit(prediction.float())
+    b = unit(label.float())
+    return 2 * torch.atan2(length(a - b), length(a + b)).rad2deg()
 
 
 def angular_sums(

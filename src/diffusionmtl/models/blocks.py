@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusionmtl.maps import resize
 from diffusionmtl.transfer import sent
 
 GROUPS = 8
@@ -228,13 +229,6 @@ class CorrectionBlock(nn.Module):
     def forward(self, x: Float[Tensor, "n d h w"]) -> Float[Tensor, "n d h w"]:
         """Each sample by its own statistics: it may be the only one of its task in the batch."""
         return x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-
-
-def resize(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c H W"]:
-    """Bilinear, pixel centres aligned, no antialias; nothing is copied when the size is right already."""
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def to_tokens(x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b n d"]:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffusionmtl.maps import resize
 from diffusionmtl.models import recompute
 from diffusionmtl.models.blocks import (
     CorrectionBlock,
@@ -14,7 +15,6 @@ from diffusionmtl.models.blocks import (
     SelfBlock,
     TimeEmbedding,
     conv3x3,
-    resize,
     to_map,
     to_tokens,
 )

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.losses import mean_over_valid
-from diffusionmtl.models.blocks import resize
+from diffusionmtl.maps import resize
 from diffusionmtl.models.synced import synchronise_layers
 from diffusionmtl.tasks import Task
 from diffusionmtl.transfer import picked, sent

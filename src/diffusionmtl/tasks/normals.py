@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Shaped, UInt8
 from torch import Tensor
-from torch.nn import functional as F
 
 from diffusionmtl import files, losses
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
+from diffusionmtl.maps import unit
 from diffusionmtl.metrics import functional as mf
 from diffusionmtl.tasks.base import Meter, Task, drawn_grey_where_invalid
 from diffusionmtl.tasks.charts import Counts, ErrorCounts, error_counts
@@ -163,7 +163,7 @@ class SurfaceNormals(Task):
 
     def activate(self, raw: Float[Tensor, "n c h w"]) -> Float[Tensor, "n a h w"]:
         """Unit vectors."""
-        return F.normalize(raw, dim=1)
+        return unit(raw)
 
     def mirrored(self, estimate: Float[Tensor, "n a h w"]) -> Float[Tensor, "n a h w"]:
         """In a mirror, right is left: x changes sign."""
@@ -181,11 +181,11 @@ class SurfaceNormals(Task):
 
     def value(self, estimate: Float[Tensor, "n a h w"]) -> Shaped[Tensor, "n c h w"]:
         """The mean direction, of length 1 again."""
-        return F.normalize(estimate, dim=1)
+        return unit(estimate)
 
     def spread(self, draws: Float[Tensor, "s n a h w"]) -> Float[Tensor, "n h w"]:
         """Mean angle of the draws to their mean direction, in degrees."""
-        mean = F.normalize(draws.mean(dim=0), dim=1)
+        mean = unit(draws.mean(dim=0))
         return torch.stack([mf.angular_error_degrees(draw, mean) for draw in draws]).mean(dim=0)
 
     def confidence(
