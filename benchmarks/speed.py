@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ CASES: Mapping[str, Callable[[bool], Result]] = {
     "launches": steps.launches,
     "steps-small": steps.small,
     "steps-paper": steps.paper,
+    "steps-paper-6": partial(steps.paper, images=6),
     "steps-bf16": steps.half,
     "memory": steps.memory,
     "lite-counted": answers.lighter,

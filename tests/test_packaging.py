@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("src", "configs", "docs", "benchmarks", "examples")
+FOLDERS = ("src", "configs", "docs", "benchmarks", "examples", "tools")
 
 pytestmark = pytest.mark.slow
 
@@ -45,3 +45,4 @@ def test_the_source_archive_is_whole(unpacked):
         here = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
         here = {path for path in here if "__pycache__" not in path.parts and "_build" not in path.parts}
         assert {path for path in here if not (unpacked / path).is_file()} == set(), folder
+    assert not (unpacked / "tests").exists()

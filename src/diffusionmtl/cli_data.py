@@ -62,6 +62,7 @@ def _arrange(args: Namespace) -> int:
 
     labels = parse_labels(args.labels)
     print(arrange(Path(args.images), labels, Path(args.out), args.val, args.seed, args.link))
+    print("It has no dataset.yaml yet, which says what the labels mean; the next command suggests one.")
     print(f"Next: diffusionmtl data inspect {args.out}")
     return 0
 

@@ -218,6 +218,7 @@ def _complete_arguments(parser: ArgumentParser) -> None:
 
 def _complete(args: Namespace) -> int:
     from diffusionmtl.commands.complete import complete, completed_table, parse_thresholds
+    from diffusionmtl.commands.completed_files import SPLIT
     from diffusionmtl.inference.complete import Asked
 
     if not 0 < args.precision <= 1:
@@ -243,7 +244,7 @@ def _complete(args: Namespace) -> int:
         return 130
     print(completed_table(manifest))
     print(Path(args.out) / manifest["review"][0])
-    if args.split != "train":
+    if args.split != SPLIT:
         print(f"Next: diffusionmtl serve {args.run} --review {args.out}")
     elif any(said["labels"] for said in manifest["tasks"].values()):
         print(f"Next: diffusionmtl train --data {args.out} --labels completed --out RUN")

@@ -23,7 +23,10 @@ def in_channels_last(x: Tensor) -> bool:
 
 
 def length(x: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch h w"]:
-    """Of the vector at each position. `vector_norm` over channels that lie apart takes a hundred times as long."""
+    """Of the vector at each position. Not for losses: its slope at 0 is infinite.
+
+    `vector_norm` over channels that lie apart takes a hundred times as long.
+    """
     return (x * x).sum(dim=-3).sqrt()
 
 

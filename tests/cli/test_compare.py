@@ -151,12 +151,12 @@ def test_an_interrupted_cell_goes_on_and_ends_like_one_that_was_not(config, comp
 
 def test_a_killed_cell_is_interrupted_while_one_that_somebody_works_on_is_running(copied):
     cell, outcome = read_record(copied / "cells/one/feature-seed0.json")
-    assert cells.state_of(cell) == "done"
+    assert cells.state_of(cell, cells.outcome_of(cell)) == "done"
     cells.save_outcome(cell, replace(outcome, state="running"))
-    assert cells.state_of(cell) == "interrupted"
+    assert cells.state_of(cell, cells.outcome_of(cell)) == "interrupted"
     with cells._alone(cell.record.with_suffix(".lock")):
-        assert cells.state_of(cell) == "running"
-    assert cells.state_of(cell) == "interrupted"
+        assert cells.state_of(cell, cells.outcome_of(cell)) == "running"
+    assert cells.state_of(cell, cells.outcome_of(cell)) == "interrupted"
 
 
 def test_other_settings_are_refused_but_for_those_that_change_nothing(config, copied, capsys):
@@ -320,6 +320,7 @@ MISTAKES = {
     "unknown labels": (["--labels", "onne"], "Did you mean 'one'?"),
     "sizes that do not fit": (["--width", "18"], "--width 18 is not a multiple"),
     "no jobs": (["--jobs", "0"], "--jobs"),
+    "no weights": (["--backbone-weights", "there-is-no.pth"], "there-is-no.pth: no such file"),
     "unknown split": (["--split", "vall"], "no split 'vall'"),
     "no out": ([], "--out: name the folder"),
 }

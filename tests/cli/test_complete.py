@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from diffusionmtl.build import build_training_data, build_training_set
 from diffusionmtl.cli import main
 from diffusionmtl.commands import completing
-from diffusionmtl.commands.complete import complete, completed_table
+from diffusionmtl.commands.complete import _printed, complete, completed_table
 from diffusionmtl.commands.completed_files import read_levels
 from diffusionmtl.commands.held_out import held_out_labels
 from diffusionmtl.config import Settings
@@ -31,7 +33,7 @@ from diffusionmtl.inference.calibration import Calibration, digest_of, save_cali
 from diffusionmtl.inference.complete import Asked
 from diffusionmtl.inference.load import settings_of_run
 from diffusionmtl.metrics.calibration import Scale, Temperature
-from diffusionmtl.metrics.precision import LEVELS, level_of
+from diffusionmtl.metrics.precision import LEVELS, level_of, threshold_of
 from diffusionmtl.report.log import read_log
 from diffusionmtl.runfolder import RunFolder
 from tests.cli.terminal import done, files_below, refused
@@ -181,6 +183,11 @@ def test_a_single_label_promises_nothing_and_says_what_to_do(completed):
     said = completed_table({**manifest, "precision": 0.9, "thresholds": {}, "tasks": {"semseg": alone | of}})
     assert "warning: semseg: 1 held-out label(s) are too few, or too unlike, to promise that 90 of 100" in said
     assert "--holdout" in said and "--threshold semseg=0.5 " in said
+
+
+@given(st.integers(0, 65_535))
+def test_a_threshold_that_is_printed_keeps_what_it_keeps(level):
+    assert level_of(float(_printed(threshold_of(level)))) == level
 
 
 def test_without_held_out_labels_a_threshold_has_to_be_given(data, tmp_path, capsys):

@@ -96,12 +96,13 @@ class TestBoundOverImages:
     def test_of_images_of_one_size_it_is_student_s_of_their_precisions(self):
         shares = np.array([0.9, 0.8, 0.95, 0.85])
         tally = of_sizes(*((round(20 * p), round(20 * (1 - p))) for p in shares))
-        bound = shares.mean() - 3.182446 * shares.std(ddof=1) / 2  # the quantile of t with 3 degrees of freedom
+        shares = np.append(shares, shares.mean() * 4 / 5)  # the image that stands for those nobody saw
+        bound = shares.mean() - 2.131847 * shares.std(ddof=1) / 5**0.5
         assert float(tally.at_least()[0]) == pytest.approx(bound, abs=1e-6)
 
     def test_many_times_the_same_images_cost_nothing(self):
         few, many = (of_sizes(*[(19, 1), (16, 4)] * times) for times in (2, 200))
-        assert float(few.at_least()[0]) < 0.78 and float(many.at_least()[0]) == pytest.approx(0.875, abs=0.008)
+        assert float(few.at_least()[0]) < 0.75 and float(many.at_least()[0]) == pytest.approx(0.875, abs=0.008)
 
     def test_one_image_of_a_million_pixels_is_one_image(self):
         one = of_sizes((999_999, 1))
@@ -110,19 +111,19 @@ class TestBoundOverImages:
         # Beside it nine empty ones say nothing either.
         assert float((one + of_sizes(*[(0, 0)] * 9)).at_least()[0]) == 0
 
-    def test_equal_images_bound_themselves(self):
-        found = surely_kept(of_sizes(*[(18, 2)] * 5), 0.9)
-        assert found is not None and found.share == 1.0
-        assert surely_kept(of_sizes(*[(18, 2)] * 5), 0.91) is None
+    def test_images_that_are_right_everywhere_promise_more_the_more_they_are(self):
+        bounds = [float(of_sizes(*[(20, 0)] * images).at_least()[0]) for images in (2, 4, 10, 100)]
+        assert bounds == sorted(bounds) and bounds[0] < 0.6 and 0.8 < bounds[1] < 0.9 < bounds[2] and bounds[3] > 0.999
 
     def test_a_chance_agreement_below_stricter_failures_does_not_pass(self):
-        """Two images that are unlike at 0.9 and agree to the pixel with what 0.8 adds."""
+        """Images that are unlike at 0.9 and agree to the pixel with what 0.8 adds."""
         upper = [counts([0.9] * 20, [True] * right + [False] * (20 - right)) for right in (20, 12)]
         lower = [counts([0.8] * 8, [right] * 8) for right in (False, True)]
         both = Tally.of(*(one + other for one, other in zip(upper, lower, strict=True)))
-        bound = both.at_least()[levels(torch.tensor([0.9, 0.8])).long()]
-        torch.testing.assert_close(bound, torch.tensor([0.0, 20 / 28]).double())
-        assert surely_kept(both, 0.6) is None
+        many = sum([both] * 4, both)
+        strict, loose = many.at_least()[levels(torch.tensor([0.9, 0.8])).long()]
+        assert strict < 0.69 < loose < 20 / 28
+        assert surely_kept(many, 0.69) is None
 
     def test_the_yes_have_to_keep_it_by_themselves(self):
         everything, yes = of_sizes(*[(99, 1)] * 6), of_sizes(*[(1, 1)] * 6)
@@ -138,12 +139,15 @@ class TestBoundOverImages:
         generator = np.random.default_rng(images)
         true = torch.stack(simulated(1000, generator)).sum(dim=0)
         held: dict[str, list[bool]] = {"estimate": [], "bound": []}
+        nothing = 0
         for _ in range(60):
             seen = Tally.of(*simulated(images, generator))
             for rule, found in {"estimate": most_kept(seen.counts, 0.9), "bound": surely_kept(seen, 0.9)}.items():
                 held[rule].append(found is None or kept_from(true, found.level).precision >= 0.9)
+                nothing += found is None and rule == "bound"
         assert np.mean(held["bound"]) >= 0.85
         assert np.mean(held["estimate"]) <= 0.7
+        assert images < 12 or nothing <= 15, "a bound that promises nothing holds, and is none"
 
 
 def simulated(images: int, generator: np.random.Generator) -> list[torch.Tensor]:

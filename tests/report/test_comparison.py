@@ -144,6 +144,7 @@ def test_fewer_than_three_seeds_are_warned_of():
         return Comparison(TASKS, tuple(row(method, seed) for method in ("multitask", "feature") for seed in seeds))
 
     assert few_seeds(of(0)).startswith("1 seed(s): ") and "--seeds 0 1 2" in few_seeds(of(0, 1))
+    assert "--seeds 7 8 0 or more adds to what is there" in few_seeds(of(7, 8))
     assert few_seeds(of(0, 1, 2)) == "" == few_seeds(Comparison(TASKS, ()))
     more = Comparison(TASKS, (*of(0, 1, 2).rows, row("xtc", 0)))
     assert few_seeds(more).startswith("1 seed(s) for some methods")

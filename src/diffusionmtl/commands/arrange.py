@@ -4,8 +4,9 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations
 from pathlib import Path
 
 from diffusionmtl.commands.finished import copy, link
@@ -24,6 +25,7 @@ class _Found:
 
     Attributes:
         option: the words that named it.
+        folder: where it is.
         files: name, the path below the folder without suffix, to the suffix.
         others: paths below the folder of files that are not read.
     """
@@ -93,7 +95,8 @@ def arrange(
 
     Raises:
         UserError: `out` is there; a folder is missing, holds nothing or lies in another one; a name stands for two
-            files; no label of a task has the name of an image; too few labels for `val`; or a file cannot be read.
+            files; no label of a task has the name of an image; too few labels for `val`; a file cannot be read, or
+            there is no room for the copies.
     """
     if not 0 <= val < 1:
         raise UserError(f"--val {val:g}: is a share, 0 or more and less than 1; 0.2 for instance")
@@ -107,15 +110,21 @@ def arrange(
     found = {task: _found(f"--labels {task}={path}", path, suffixes, "labels") for task, path in labels.items()}
     for of in found.values():
         _check_paired(of, photos)
-    labelled = {
-        name: frozenset(task for task, of in found.items() if name in of.files) for name in sorted(photos.files)
-    }
-    apart = put_aside(labelled, val, seed)
+    names = sorted(photos.files)
+    # A link to another image is that image, and must not be trained on where the other is scored.
+    first = {photos.path(name).resolve(): name for name in reversed(names)}
+    one = {name: first[photos.path(name).resolve()] for name in names}
+    labelled: dict[str, frozenset[str]] = {}
+    for name in names:
+        have = frozenset(task for task, of in found.items() if name in of.files)
+        labelled[one[name]] = labelled.get(one[name], frozenset()) | have
+    chosen = put_aside(labelled, val, seed)
+    apart = {name for name in names if one[name] in chosen}
     if val and not apart:
         raise UserError(f"--val {val:g}: no task has two labels, so none can be put aside; add labels, or say --val 0")
-    splits = {"train": [name for name in labelled if name not in apart]}
+    splits = {"train": [name for name in names if name not in apart]}
     if apart:
-        splits["val"] = [name for name in labelled if name in apart]
+        splits["val"] = [name for name in names if name in apart]
     layout = _Layout(splits, photos, found)
     _write(out, layout.moves(), linked)
     return "\n".join([f"{out}:", *layout.notes()])
@@ -152,6 +161,7 @@ def put_aside(labelled: Mapping[str, frozenset[str]], share: float, seed: int) -
     wanted = max(1, round(share * len(order)))
     start = derive_seed(seed) / 2**63
     for number in range(wanted):
+        # As a float, `start` may be 1.
         choose([order[min(int((number + start) * len(order) / wanted), len(order) - 1)]])
     for task in sorted(left):
         if not any(task in labelled[name] for name in chosen):
@@ -160,8 +170,14 @@ def put_aside(labelled: Mapping[str, frozenset[str]], share: float, seed: int) -
 
 
 def _check_apart(folders: Mapping[str, Path]) -> None:
-    for (inner, a), (outer, b) in permutations(folders.items(), 2):
-        if a.resolve().is_relative_to(b.resolve()):
+    for (one, a), (other, b) in combinations(folders.items(), 2):
+        above, below = a.resolve(), b.resolve()
+        if above == below:
+            raise UserError(
+                f"{other}: the same folder as {one}; images and the labels of each task need one of their own"
+            )
+        if above.is_relative_to(below) or below.is_relative_to(above):
+            inner, outer = (one, other) if above.is_relative_to(below) else (other, one)
             raise UserError(f"{inner}: lies in {outer}, so its files would pass for those; choose a place beside that")
 
 
@@ -176,7 +192,8 @@ def _found(option: str, folder: Path, suffixes: Collection[str], what: str) -> _
             others.append(name + suffix)
         elif name in files:
             raise UserError(
-                f"{option}: two {what} are named '{name}': {name}{files[name]} and {name}{suffix}; rename or remove one"
+                f"{option}: two {what} are named '{name}': {name}{files[name]} and {name}{suffix}; "
+                "nobody could tell which is meant, rename or remove one"
             )
         else:
             files[name] = suffix
@@ -197,8 +214,14 @@ def _check_paired(labels: _Found, images: _Found) -> None:
 
 
 def _write(out: Path, moves: list[tuple[Path, Path]], linked: bool) -> None:
-    for source, _ in moves:
-        check_plain(source)
+    size = sum(check_plain(source) for source, _ in moves)
+    made = [path for path in out.absolute().parents if not path.exists()]
+    free = shutil.disk_usage(next(path for path in out.absolute().parents if path.exists())).free
+    if not linked and size > free:
+        raise UserError(
+            f"--out {out}: {size:,} bytes to copy and {free:,} free; make room, or choose another disk, or give the "
+            "files second names with --link on the disk that they are on"
+        )
     begun = out.with_name(f".{out.name}.part")
     try:
         begun.mkdir(parents=True)
@@ -208,9 +231,14 @@ def _write(out: Path, moves: list[tuple[Path, Path]], linked: bool) -> None:
         ) from None
     try:
         _put(begun, moves, link if linked else copy)
+        if os.path.lexists(out):
+            raise UserError(f"--out {out}: came into being meanwhile; name another folder")
         begun.rename(out)
     except BaseException:  # Ctrl-C too
         shutil.rmtree(begun, ignore_errors=True)
+        for path in made:
+            with suppress(OSError):  # somebody else may have put something there
+                path.rmdir()
         raise
 
 
@@ -238,5 +266,7 @@ def parse_labels(words: Iterable[str]) -> dict[str, Path]:
             raise UserError(f"--labels {word}: '{task}' cannot be the name of a task; {fault}")
         if task in found:
             raise UserError(f"--labels {word}: task '{task}' has {found[task]} already; give each task one folder")
+        if twin := next((other for other in found if other.casefold() == task.casefold()), None):
+            raise UserError(f"--labels {word}: '{twin}' and '{task}' are one folder on many disks; rename a task")
         found[task] = Path(folder)
     return found

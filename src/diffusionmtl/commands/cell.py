@@ -159,10 +159,10 @@ def outcome_of(cell: Cell) -> Outcome:
     return read_record(cell.record)[1] if cell.record.is_file() else Outcome()
 
 
-def state_of(cell: Cell) -> str:
-    """That of its record, but `interrupted` for one whose process was stopped or killed."""
-    state = outcome_of(cell).state
-    return INTERRUPTED if state == RUNNING and not _worked_on(cell.record.with_suffix(".lock")) else state
+def state_of(cell: Cell, outcome: Outcome) -> str:
+    """That of its outcome, but `interrupted` for one whose process was stopped or killed."""
+    stopped = outcome.state == RUNNING and not _worked_on(cell.record.with_suffix(".lock"))
+    return INTERRUPTED if stopped else outcome.state
 
 
 def _worked_on(lock: Path) -> bool:

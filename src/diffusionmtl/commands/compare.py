@@ -72,7 +72,7 @@ def compare(plan: Plan, out: Path, jobs: int = 1) -> Comparison:
     check_machine(plan.settings.train)
     _check_variants(plan)
     cells = planned_cells(plan, out)
-    tasks, settings = _checked_data(plan)
+    tasks, settings = _checked_data(plan, any(outcome_of(cell).state != DONE for cell in cells.values()))
     writable_folder(out)
     try:
         _work_through(_in_order(cells), jobs, out)
@@ -143,8 +143,11 @@ def _check_unchanged(cell: Cell) -> None:
                 )
 
 
-def _checked_data(plan: Plan) -> tuple[tuple[Task, ...], dict[str, Setting]]:
+def _checked_data(plan: Plan, training: bool) -> tuple[tuple[Task, ...], dict[str, Setting]]:
     """Find out what can be wrong with data and networks, and draw rooms once, before there are several processes.
+
+    Args:
+        training: something is left to train, so that weights to begin with have to be there.
 
     Returns:
         The tasks, and per name of labels which tables in print they belong beside.
@@ -161,7 +164,8 @@ def _checked_data(plan: Plan) -> tuple[tuple[Task, ...], dict[str, Setting]]:
     if plan.images is not None:
         listed_images(plan.images, scored)
     for variant in plan.variants:
-        network = changed(plan.settings, **{**variant.changes, "pretrained": False, "backbone_weights": None}).network
+        network = changed(plan.settings, **{**variant.changes, "pretrained": False}).network
+        network = network if training else replace(network, backbone_weights=None)
         build_network(dataset.tasks[:1] if network.method == SINGLE_TASK else dataset.tasks, network)
     return dataset.tasks, settings
 
@@ -225,7 +229,7 @@ def _row(key: Key, cell: Cell) -> Row:
     # A network costs something: 0 is what was not found out yet.
     cost = {name: float(count) for name, count in counts.items() if count}
     if outcome.state != DONE:
-        return Row(labels, method, seed, state_of(cell), outcome.reason, cost)
+        return Row(labels, method, seed, state_of(cell, outcome), outcome.reason, cost)
     metrics = read_metrics(RunFolder(cell.folder))
     if metrics is None:
         raise UserError(f"{cell.folder}: its scores are gone; remove {cell.record} to score it again")

@@ -183,8 +183,8 @@ def completed_table(manifest: Mapping[str, Any]) -> str:
             notes.append(
                 f"warning: {task}: {said['images']} held-out label(s) are too few, or too unlike, to promise that "
                 f"{asked} of 100 pixels are right on other images; no label of it was written. Train with a larger "
-                f"--holdout or ask for a lower --precision; --threshold {task}={said['estimate']:.4g} keeps what was "
-                "right so often on these alone"
+                "--holdout or ask for a lower --precision; "
+                f"--threshold {task}={_printed(said['estimate'])} keeps what was right so often on these alone"
             )
         elif said["level"] is None:
             notes.append(
@@ -193,6 +193,11 @@ def completed_table(manifest: Mapping[str, Any]) -> str:
             )
     columns = ["task", "threshold", "precision", "at least", "checked", "held-out labels", "% kept", "labels written"]
     return "\n".join([text_table(columns, rows), *notes])
+
+
+def _printed(threshold: float) -> str:
+    """Rounded down, by less than a level of confidence, so that it keeps what the threshold does."""
+    return f"{int(threshold * 1e5) / 1e5:.5f}".rstrip("0").rstrip(".")
 
 
 def parse_thresholds(given: Iterable[str]) -> tuple[tuple[str, float], ...]:

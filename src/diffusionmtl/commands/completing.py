@@ -19,6 +19,9 @@ from diffusionmtl.inference.load import load, settings_of_run, weights_file
 from diffusionmtl.inference.predictor import Predictor
 from diffusionmtl.runfolder import RunFolder
 
+THRESHOLDS = "a bound over images"
+"""How thresholds are found. A folder that was begun by another rule is not gone on with."""
+
 Limits = Mapping[str, int | None]
 """Per predicted task the level from which on pixels are kept; None where nothing is."""
 
@@ -75,7 +78,13 @@ class Plan:
             raise UserError(f"{said}: its tasks are not those of {self.run}; give the data that the run was trained on")
         people = by_people(Partition.load(folder.partition, trained_on), trained_on)
         held_out = held_out_labels(folder, trained_on, settings)
-        state = [people.digest(), sorted(held_out), predictor.calibration, *(t.settings() for t in trained_on.tasks)]
+        state = [
+            THRESHOLDS,
+            people.digest(),
+            sorted(held_out),
+            predictor.calibration,
+            *(t.settings() for t in trained_on.tasks),
+        ]
         dataset = trained_on
         if self.split != SPLIT:
             dataset = build_dataset(self.data, self.split, drawing)

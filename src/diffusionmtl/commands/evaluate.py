@@ -20,9 +20,10 @@ from diffusionmtl.report.tables import Scores, gain
 from diffusionmtl.runfolder import RunFolder
 
 LEGEND = (
-    "↑ more is better, in percent of 100; ↓ less is better, in the unit of the labels (depth: metres; relErr: none) "
+    "↑ more is better, in percent; ↓ less is better, in the unit of the labels (depth: metres; relErr: none) "
     "or in degrees (normals).\n"
-    "Behind @ stands how a figure is counted, pooled: all pixels of all images together. Every one: docs/metrics.md"
+    "Behind @ stands how a figure is counted, pooled: all pixels of all images together. Every one: "
+    "page 'Metrics' of the documentation"
 )
 _ERRORS = frozenset({"absErr", "relErr", "rmse", "mErr", "medErr"})
 _SHARES = frozenset({"mIoU", "IoU", "pixelAcc", "delta1.25", "<11.25", "<22.5", "<30", "maxF", "odsF", "oisF", "AP"})

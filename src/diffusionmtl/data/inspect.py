@@ -166,11 +166,13 @@ def _alike(problems: Iterable[_Problem]) -> Iterator[str]:
     together: dict[str, list[_Problem]] = {}
     for kind, found in exact.items():
         shape = _NUMBER.sub("", kind)
-        together.setdefault(shape if faults[shape] > _FAULTS_APART else kind, []).extend(found)
+        alike = faults[shape] > _FAULTS_APART and found[0].place != ""
+        together.setdefault(shape if alike else kind, []).extend(found)
     for first, *others in together.values():
         names = ", ".join(problem.name for problem in others[:2]) + (", ..." if len(others) > 2 else "")
         more = f" and {len(others)} more ({names})" if others else ""
-        yield f"{first.place}{more}: {first.fault}" if first.place else first.fault
+        numbers = " (the numbers of the first; others differ)" if any(p.kind != first.kind for p in others) else ""
+        yield f"{first.place}{more}: {first.fault}{numbers}" if first.place else f"{first.fault}{more}{numbers}"
 
 
 class _Look:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import count, islice
 from pathlib import Path
 
 from diffusionmtl.files import write_bytes_atomically
@@ -74,7 +75,9 @@ def few_seeds(comparison: Comparison) -> str:
     if fewest >= ENOUGH_SEEDS:
         return ""
     whose = "" if len(set(of.values())) == 1 else " for some methods"
-    more = " ".join(map(str, range(ENOUGH_SEEDS)))
+    there = sorted({row.seed for row in comparison.rows})
+    unused = (seed for seed in count() if seed not in there)
+    more = " ".join(map(str, [*there, *islice(unused, max(0, ENOUGH_SEEDS - len(there)))]))
     return (
         f"{fewest} seed(s){whose}: how far another seed would lie is not known, and a difference may be luck of "
         f"weights, order and labels, which the brackets leave out; --seeds {more} or more adds to what is there"

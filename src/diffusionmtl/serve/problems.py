@@ -1,7 +1,7 @@
 """What a program is told that gets no answer: a status and one line in `detail`, whoever found the mistake."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from diffusionmtl.errors import nearest
 from diffusionmtl.serve.limits import Refused
@@ -64,32 +64,29 @@ def add_unknown_addresses(app: FastAPI) -> None:
         if isinstance(route, Route):
             # Whoever may GET may ask for the headers alone only where the route says so.
             known.setdefault(route.path, []).extend(sorted(route.methods or ()))
-    listed = _listed([f"{methods[0]} {path}" for path, methods in known.items()])
+    unknown = _Unknown(known)
+    # Both, since a mount below /api is not asked for /api itself.
+    app.router.routes += [Mount("/api", unknown), Route("/api", unknown)]
 
-    async def unknown(scope: Scope, receive: Receive, send: Send) -> None:
+
+class _Unknown:
+    """Answers what no route does. A class, for a route hands every method to one, but to a plain function GET alone."""
+
+    def __init__(self, known: Mapping[str, list[str]]) -> None:
+        self.known = known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": _NO_SOCKET})
             return
         path = str(scope["path"])
-        if methods := known.get(path):
+        if methods := self.known.get(path):
             said = f"{_short(path)} takes {' or '.join(methods)}, not {_short(scope['method'])}"
             answer = _answer(405, said, {"allow": ", ".join(methods)})
         else:
-            answer = _answer(404, f"{_short(path)}: no such address; there are {listed}.{nearest(path, known)}")
+            listed = _listed([f"{methods[0]} {path}" for path, methods in self.known.items()])
+            answer = _answer(404, f"{_short(path)}: no such address; there are {listed}.{nearest(path, self.known)}")
         await answer(scope, receive, send)
-
-    # Both, since a mount below /api is not asked for /api itself.
-    app.router.routes += [Mount("/api", unknown), Route("/api", _Whole(unknown))]
-
-
-class _Whole:
-    """An application that a route hands every method to: of a plain function it would take GET alone."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
 
 
 async def check_names(request: Request, query: Iterable[str]) -> None:
