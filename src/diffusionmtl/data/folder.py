@@ -12,6 +12,7 @@ from torch import Tensor
 from diffusionmtl import files
 from diffusionmtl.data.base import StoredFile
 from diffusionmtl.data.description import IMAGES, dataset_tasks, write_dataset_yaml
+from diffusionmtl.data.sizes import Sizes
 from diffusionmtl.data.stored import StoredDataset
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
@@ -56,7 +57,7 @@ class FolderDataset(StoredDataset):
         self._labels = {
             task: {n: s for n, s in found.items() if n in self._images} for task, found in self._found.items()
         }
-        self._sizes: dict[int, tuple[int, int]] = {}
+        self._sizes = Sizes(len(self.names))
 
     @classmethod
     def open(cls, root: Path, split: str, max_pixels: int = files.MAX_PIXELS) -> "FolderDataset":
@@ -89,7 +90,7 @@ class FolderDataset(StoredDataset):
     def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
         """The image, upright."""
         pixels = files.read_image(self.image_path(index), self._max_pixels)
-        self._sizes[index] = pixels.shape[:2]
+        self._sizes.note(index, pixels)
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def stored_label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
@@ -99,9 +100,7 @@ class FolderDataset(StoredDataset):
 
     def size(self, index: int) -> tuple[int, int]:
         """H, W of an image, upright."""
-        if index not in self._sizes:
-            self._sizes[index] = files.image_size(self.image_path(index), self._max_pixels)
-        return self._sizes[index]
+        return self._sizes.of(index, lambda: files.image_size(self.image_path(index), self._max_pixels))
 
     def image_path(self, index: int) -> Path:
         """The file of an image."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffusionmtl import files
 from diffusionmtl.data.base import DenseDataset, StoredFile
+from diffusionmtl.data.sizes import Sizes
 from diffusionmtl.errors import UserError
 from diffusionmtl.labels import LabelMap, ValidMap
 from diffusionmtl.tasks import SemanticSegmentation, Task
@@ -44,7 +45,7 @@ class PublishedDataset(DenseDataset):
         self.tasks = tuple(tasks)
         self.names = tuple(names)
         self._max_pixels = max_pixels
-        self._sizes: dict[int, tuple[int, int]] = {}
+        self._sizes = Sizes(len(self.names))
 
     def annotated(self, index: int) -> frozenset[str]:
         """Every task."""
@@ -53,7 +54,7 @@ class PublishedDataset(DenseDataset):
     def image(self, index: int) -> UInt8[Tensor, "3 h w"]:
         """The image."""
         pixels = self._pixels(self.path(index, None))
-        self._sizes[index] = (pixels.shape[0], pixels.shape[1])
+        self._sizes.note(index, pixels)
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
@@ -64,9 +65,7 @@ class PublishedDataset(DenseDataset):
         """
         kind = next(t for t in self.tasks if t.name == task)
         label, valid = self._label(index, kind)
-        if index not in self._sizes:
-            self._sizes[index] = self._size(self.path(index, None))
-        height, width = self._sizes[index]
+        height, width = self._sizes.of(index, lambda: self._size(self.path(index, None)))
         stored_height, stored_width = label.shape[-2:]
         if (stored_height, stored_width) == (height, width):
             return label, valid

@@ -23,6 +23,7 @@ from diffusionmtl import files
 from diffusionmtl.data.base import StoredFile
 from diffusionmtl.data.description import dataset_tasks
 from diffusionmtl.data.members import Member, members, name_fault
+from diffusionmtl.data.sizes import Sizes
 from diffusionmtl.data.stored import StoredDataset
 from diffusionmtl.errors import UserError, nearest
 from diffusionmtl.labels import LabelMap, ValidMap
@@ -53,7 +54,7 @@ class ShardsDataset(StoredDataset):
         self._limit = max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES
         self._samples = _samples(_checked_shards(root, split), tasks)
         self.names = tuple(self._samples)
-        self._sizes: dict[int, tuple[int, int]] = {}
+        self._sizes = Sizes(len(self.names))
 
     @classmethod
     def open(cls, root: Path, split: str, max_pixels: int = files.MAX_PIXELS) -> "ShardsDataset":
@@ -79,7 +80,7 @@ class ShardsDataset(StoredDataset):
         """The image, upright."""
         with self._member(index, None).unpacked(self._limit) as path:
             pixels = files.read_image(path, self._max_pixels)
-        self._sizes[index] = (pixels.shape[0], pixels.shape[1])
+        self._sizes.note(index, pixels)
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def stored_label(self, index: int, task: str) -> tuple[LabelMap, ValidMap]:
@@ -90,10 +91,11 @@ class ShardsDataset(StoredDataset):
 
     def size(self, index: int) -> tuple[int, int]:
         """H, W of an image, upright."""
-        if index not in self._sizes:
-            with self._member(index, None).unpacked(self._limit) as path:
-                self._sizes[index] = files.image_size(path, self._max_pixels)
-        return self._sizes[index]
+        return self._sizes.of(index, lambda: self._image_size(index))
+
+    def _image_size(self, index: int) -> tuple[int, int]:
+        with self._member(index, None).unpacked(self._limit) as path:
+            return files.image_size(path, self._max_pixels)
 
     def where(self, index: int, task: str | None) -> str:
         """The shard and the member."""
