@@ -16,12 +16,14 @@ from diffusionmtl.errors import UserError
 Command = tuple[Callable[[Parser], None], Callable[[Namespace], int], str, str]
 """Adds its words to a parser, runs, says what it is for, and shows an example."""
 
-_INSPECTED = {
-    "tasks": "look at the labels of these tasks only; of all if none is named",
-    "size": "height and width at which rooms are drawn; files are looked at as they are",
+_DRAWN = {
+    "size": "height and width at which rooms are drawn; files are taken as they are",
     "rooms": "how many rooms to draw as train",
     "rooms_val": "how many rooms to draw as val",
 }
+_INSPECTED = {"tasks": "look at the labels of these tasks only; of all if none is named"} | _DRAWN
+_CHOSEN = {"tasks": "choose among the labels of these tasks only; of all if none is named"} | _DRAWN
+_PACKED = {"tasks": "pack the labels of these tasks only; of all if none is named"} | _DRAWN
 EVALUATED_DATA = ("data", "root", "tasks", "size", "rooms", "rooms_val", "rooms_seed", "max_pixels")
 
 
@@ -92,7 +94,7 @@ def _inspect(args: Namespace) -> int:
 
 
 def _partition_arguments(parser: ArgumentParser) -> None:
-    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True, helps=_CHOSEN)
     parser.add_argument("--labels", type=str, default="one", help="one, random, full or as-found")
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the draw")
     parser.add_argument("--out", type=str, required=True, help="partition file to write")
@@ -106,7 +108,7 @@ def _partition(args: Namespace) -> int:
 
 
 def _pack_arguments(parser: ArgumentParser) -> None:
-    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True)
+    add_settings(parser, DataSettings, EVALUATED_DATA, default_none=True, helps=_PACKED)
     parser.add_argument("--labels", type=str, default="as-found", help="labels of train that go with it, as for train")
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of a drawn partition")
     parser.add_argument("--splits", type=str, nargs="*", default=[], help="which splits; all if none is named")
