@@ -104,7 +104,7 @@ def test_train_evaluate_report_predict(capsys, folder, settings, tmp_path):
         for name in figures:
             assert "@" in name or "/" in name, f"{task}: {name} does not carry its protocol"
             assert "/" in name or f"{name} " in table
-    assert "absErr@pooled ↓" in table and "mIoU@pooled ↑" in table and "in percent of 100" in table
+    assert "absErr@pooled ↓" in table and "mIoU@pooled ↑" in table and "in percent; " in table
     assert table.rstrip().endswith(f"Next: diffusionmtl report {run}")
 
     elsewhere = tmp_path / "scores.json"
