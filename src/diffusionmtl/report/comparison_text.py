@@ -21,8 +21,7 @@ from diffusionmtl.report.comparison_print import comparison_beside_print
 from diffusionmtl.report.dotplot import Dots, dotplot
 from diffusionmtl.report.markup import bullets, plain_text
 from diffusionmtl.report.resampling import DRAWS
-from diffusionmtl.report.tables import UNDEFINED, headline
-from diffusionmtl.tasks import Task
+from diffusionmtl.report.tables import UNDEFINED, better, headline
 
 CSV, TEXT, FIGURE = "comparison.csv", "comparison.md", "comparison.svg"
 WARN_BEYOND = 0.2
@@ -91,16 +90,12 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _scores_table(comparison: Comparison, labels: str) -> str:
     tasks = [t for t in comparison.tasks if any(t.name in row.final for row in comparison.rows)]
-    columns = ["method", *(f"{task.name}<br>{task.headline} {_arrow(task)}" for task in tasks)]
+    columns = ["method", *(f"{task.name}<br>{task.headline} {better(task)}" for task in tasks)]
     rows = []
     for method in _scored(comparison, labels):
         of_method = comparison.of(labels, method)
         rows.append([method, *(_spread([headline(task, row.final) for row in of_method]) for task in tasks)])
     return _table(columns, rows)
-
-
-def _arrow(task: Task) -> str:
-    return "↑" if task.higher_is_better else "↓"
 
 
 def _scored(comparison: Comparison, labels: str) -> list[str]:

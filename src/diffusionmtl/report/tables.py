@@ -59,15 +59,19 @@ def headline_table(tasks: Sequence[Task], columns: Mapping[str, Scores], referen
     scored = [task for task in tasks if any(task.name in scores for scores in columns.values())]
     for number, task in enumerate(scored):
         values = [headline(task, scores) for scores in columns.values()]
-        arrow = "↑" if task.higher_is_better else "↓"
         texts = number_texts(values)
-        rows.append((f"{task.name}\n{task.headline}\u00a0{arrow}", *texts))
+        rows.append((f"{task.name}\n{task.headline}\u00a0{better(task)}", *texts))
         strong |= {(number, 1 + column) for column in _best(task, values, texts)}
     if len(columns) > 1:
         gains = [gain(scored, scores, columns[reference]) for scores in columns.values()]
         words = ["0" if name == reference else gain_text(g) for name, g in zip(columns, gains, strict=True)]
         rows.append((f"Δm\nmean gain on {reference} ↑", *words))
     return Table(caption, ("task", *columns), tuple(rows), frozenset(strong))
+
+
+def better(task: Task) -> str:
+    """An arrow: which way the headline figure is better."""
+    return "↑" if task.higher_is_better else "↓"
 
 
 def _best(task: Task, values: Sequence[float], texts: Sequence[str]) -> list[int]:

@@ -30,13 +30,13 @@ class SaySteps(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From now on."""
-        self._pace = Pace()
+        self._pace, self._steps = Pace(), int(trainer.estimated_stepping_batches)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """A line, if it is time."""
-        self._pace.say("training", trainer.global_step, int(trainer.estimated_stepping_batches), "steps")
+        self._pace.say("training", trainer.global_step, self._steps, "steps")
 
 
 class Stopped(Exception):
